@@ -1,0 +1,107 @@
+# Each verb sets up what it needs: Python 3.11 or newer, node with npm, make and a C compiler are enough.
+# Ape's environment needs Python 3.11 or 3.12.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+UV := .uv/bin/uv
+RUN := .venv/bin/python
+
+export SOLCX_BINARY_PATH := $(CURDIR)/.solcx
+export APE_DATA_FOLDER := $(CURDIR)/.cache/ape
+export UV_SYSTEM_CERTS := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+DEV := .venv/.ready
+WEB3_7 := .venv-web3-7/.ready
+APE := .venv-ape/.ready
+NODE := node_modules/.ready
+SOLC := .solcx/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-web3-7 test-ape check contracts gas bench fuzz coverage docs lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: $(DEV) ## a paid site, a payer and a chain on this machine, from open to close
+	$(RUN) scripts/demo.py
+
+test: $(DEV) $(NODE) $(SOLC) ## all tests but Ape's
+	$(RUN) -m pytest
+	node --test tests/js/*.test.mjs
+
+test-web3-7: $(WEB3_7) $(NODE) ## chain and end-to-end tests on the oldest web3 that is supported
+	.venv-web3-7/bin/python -m pytest tests/chain tests/e2e
+
+test-ape: $(APE) $(SOLC) ## the contract through Ape: compile, test, deploy
+	.venv-ape/bin/ape compile
+	.venv-ape/bin/ape test tests/ape
+	.venv-ape/bin/ape run deploy --network ethereum:local:test
+
+check: $(DEV) ## lint, format, types, import directions
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy --strict src scripts
+	.venv/bin/lint-imports
+
+contracts: $(DEV) $(SOLC) ## compile contracts/ into the artifacts that the package ships
+	$(RUN) scripts/build_contracts.py
+
+gas: $(DEV) ## what each transaction costs
+	$(RUN) scripts/gas.py
+
+bench: $(DEV) ## how fast vouchers are signed and verified
+	$(RUN) scripts/bench.py
+
+fuzz: $(DEV) $(NODE) ## the property tests with many more examples
+	$(RUN) -m pytest -m hypothesis --hypothesis-profile=fuzz
+
+coverage: $(DEV) $(NODE) $(SOLC) ## all tests but Ape's, with branch coverage
+	.venv/bin/coverage erase
+	.venv/bin/coverage run -m pytest
+	.venv/bin/coverage combine --quiet
+	.venv/bin/coverage report
+
+docs: $(DEV) ## every relative link and `make` verb that the docs name exists
+	$(RUN) scripts/check_docs.py
+
+# Versions stay as they are unless pyproject.toml asks for others; delete a lock file to take the newest.
+COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
+lock: .uv/.ready ## write requirements/*.txt and package-lock.json anew
+	$(COMPILE) --group lock --output-file requirements/uv.txt
+	$(COMPILE) --group build --output-file requirements/build.txt
+	$(COMPILE) pyproject.toml --extra all --group test --group check --output-file requirements/dev.txt
+	$(COMPILE) pyproject.toml --extra all --group web3-7 --output-file requirements/web3-7.txt
+	$(COMPILE) pyproject.toml --extra dev --group ape --output-file requirements/ape.txt
+	npm install --package-lock-only
+
+clean: ## remove the environments and all that was built
+	rm -rf .uv .venv .venv-web3-7 .venv-ape .solcx node_modules .build .cache .hypothesis .import_linter_cache
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .coverage .coverage.* htmlcov dist
+
+# Set-up. A `.ready` file says that its folder holds what the lock file beside it in the rule asks for.
+
+.uv/.ready: requirements/uv.txt
+	$(PYTHON) -m venv .uv
+	.uv/bin/pip install --quiet --require-hashes -r $<
+	@touch $@
+
+.venv/.packages: requirements/dev.txt
+.venv-web3-7/.packages: requirements/web3-7.txt
+.venv-ape/.packages: requirements/ape.txt
+
+.venv/.packages .venv-web3-7/.packages .venv-ape/.packages: .uv/.ready
+	test -x $(@D)/bin/python || $(PYTHON) -m venv --without-pip $(@D)
+	$(UV) pip sync --quiet --python $(@D) --require-hashes $(filter requirements/%,$^)
+	@touch $@
+
+.venv/.ready .venv-web3-7/.ready .venv-ape/.ready: %/.ready: %/.packages pyproject.toml requirements/build.txt
+	$(UV) pip install --quiet --python $(@D) --no-deps --build-constraints requirements/build.txt --editable .
+	@touch $@
+
+$(NODE): package-lock.json package.json
+	npm ci --loglevel=error
+	@touch $@
+
+$(SOLC): scripts/solc/install.py scripts/solc/solc.cjs $(DEV) $(NODE)
+	$(RUN) $<
+	@touch $@

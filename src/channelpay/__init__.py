@@ -1,0 +1,1 @@
+"""Micropayments over Ethereum payment channels."""

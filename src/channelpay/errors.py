@@ -1,0 +1,289 @@
+"""Every error that channelpay raises, in one tree.
+
+ChannelPayError
+├── InputError                       a value from outside is malformed           exit 2
+│   ├── MalformedCredential          the Authorization header does not parse          400
+│   ├── CredentialTooLarge           … is over the size limit                         431
+│   └── MethodUnsupported            … is for another payment method or intent        400
+├── ConfigError                      a setting is missing or contradicts another exit 2
+├── NotFound                         account, channel or file is not there       exit 5
+├── NetworkError                     chain or site not reachable: retry later    exit 3, 503
+│   ├── WrongChain                   the node serves another chain than expected
+│   └── StoreUnavailable             the payee's books cannot be written now
+├── ChainReverted                    the contract refused a call                 exit 6, 409
+├── InsufficientFunds                an account cannot pay a deposit or its gas  exit 6
+├── BudgetExceeded                   the payer's own limit refuses a payment     exit 4
+└── PaymentRefused                   the payee does not serve for this payment   exit 4, 402
+    ├── PaymentRequired              no payment came with the request
+    ├── InvalidChallenge             the challenge is not ours, or was changed
+    ├── ChallengeExpired             the challenge is too old
+    ├── PriceRaised                  the resource now costs more than the challenge says
+    ├── InvalidSignature             no key signed this voucher in this domain
+    │   ├── WrongRecoveryId          v is not 27 or 28, or belongs to another key
+    │   └── MalleableSignature       s is in the upper half of the curve's order
+    ├── SignerMismatch               a key signed it, but not the channel's signer
+    ├── AmountExceedsDeposit         the voucher promises more than the channel holds
+    ├── InsufficientBalance          accepted - spent does not cover the price
+    ├── TooFewConfirmations          the open or top-up is too fresh                  402
+    ├── IdempotencyKeyReused         the key already bought another resource          409
+    ├── ChannelNotFound              no such channel with this payee                  410
+    ├── ChannelClosing               a close is requested                             410
+    └── ChannelFinalized             the channel is closed for good                   410
+
+Each class has a ``code`` (stable, kebab-case), a ``title``, an HTTP ``status``, a CLI
+``exit_code``, a default ``hint`` that says what to do next, and the problem type of RFC 9457 that
+peers know (draft-httpauth-payment-00 and draft-evm-session-00). The HTTP problem body and the CLI
+render the same error.
+"""
+
+from __future__ import annotations
+
+PROBLEM_BASE = "https://paymentauth.org/problems/"
+
+
+class ChannelPayError(Exception):
+    """Root of the tree.
+
+    ``detail`` says what happened this time; ``context`` holds extra members for machines (camelCase
+    names, strings and integers as they go into JSON). Neither ever holds a secret.
+    """
+
+    code = "error"
+    title = "Error"
+    hint = ""
+    status = 500
+    exit_code = 1
+    problem = "about:blank"
+
+    def __init__(
+        self, detail: str = "", *, hint: str | None = None, **context: str | int | bool
+    ) -> None:
+        super().__init__(detail or self.title)
+        self.detail = detail or self.title
+        self.context = context
+        if hint is not None:
+            self.hint = hint
+
+    def as_problem(self) -> dict[str, str | int | bool]:
+        """The members of an RFC 9457 problem body, with our ``code`` and ``hint`` added."""
+        members: dict[str, str | int | bool] = {
+            "type": self.problem,
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            "code": self.code,
+        }
+        if self.hint:
+            members["hint"] = self.hint
+        return members | self.context
+
+
+class InputError(ChannelPayError):
+    code = "invalid-input"
+    title = "Invalid Input"
+    status = 400
+    exit_code = 2
+
+
+class MalformedCredential(InputError):
+    code = "malformed-credential"
+    title = "Malformed Credential"
+    hint = "Send 'Authorization: Payment <base64url JSON without padding>', one header only."
+    problem = PROBLEM_BASE + "malformed-credential"
+
+
+class CredentialTooLarge(InputError):
+    code = "credential-too-large"
+    title = "Credential Too Large"
+    hint = "A session credential needs about 1 KiB; leave out what the challenge did not ask for."
+    status = 431
+    problem = PROBLEM_BASE + "malformed-credential"
+
+
+class MethodUnsupported(InputError):
+    code = "method-unsupported"
+    title = "Method Unsupported"
+    hint = "Answer one of the challenges in WWW-Authenticate: method evm, intent session."
+    problem = PROBLEM_BASE + "method-unsupported"
+
+
+class ConfigError(ChannelPayError):
+    code = "config"
+    title = "Configuration Error"
+    exit_code = 2
+
+
+class NotFound(ChannelPayError):
+    code = "not-found"
+    title = "Not Found"
+    status = 404
+    exit_code = 5
+
+
+class NetworkError(ChannelPayError):
+    code = "network"
+    title = "Temporarily Unavailable"
+    hint = "Nothing was charged; try again in a few seconds."
+    status = 503
+    exit_code = 3
+
+
+class WrongChain(NetworkError):
+    code = "wrong-chain"
+    title = "Wrong Chain"
+    hint = "Point --rpc at a node of the expected chain."
+
+
+class StoreUnavailable(NetworkError):
+    code = "store-unavailable"
+    title = "Books Unavailable"
+
+
+class ChainReverted(ChannelPayError):
+    """``error`` is the contract's error name (say ``AmountNotIncreasing``), or empty where the
+    chain gave none.
+    """
+
+    code = "transaction-reverted"
+    title = "Transaction Reverted"
+    status = 409
+    exit_code = 6
+    problem = PROBLEM_BASE + "session/transaction-reverted"
+
+    def __init__(
+        self,
+        detail: str = "",
+        *,
+        error: str = "",
+        hint: str | None = None,
+        **context: str | int | bool,
+    ) -> None:
+        super().__init__(detail or error, hint=hint, **context)
+        self.error = error
+
+
+class InsufficientFunds(ChannelPayError):
+    code = "insufficient-funds"
+    title = "Insufficient Funds"
+    hint = "Fund the account, or choose a smaller deposit."
+    exit_code = 6
+
+
+class BudgetExceeded(ChannelPayError):
+    code = "budget-exceeded"
+    title = "Over Budget"
+    hint = "Raise the limit, if you want to pay this much. Nothing was signed."
+    exit_code = 4
+
+
+class PaymentRefused(ChannelPayError):
+    code = "verification-failed"
+    title = "Payment Refused"
+    status = 402
+    exit_code = 4
+    problem = PROBLEM_BASE + "verification-failed"
+
+
+class PaymentRequired(PaymentRefused):
+    code = "payment-required"
+    title = "Payment Required"
+    hint = "Open a channel to the payee and send a voucher for the price with the request."
+    problem = PROBLEM_BASE + "payment-required"
+
+
+class InvalidChallenge(PaymentRefused):
+    code = "invalid-challenge"
+    title = "Invalid Challenge"
+    hint = "Answer the fresh challenge of this response; echo it unchanged."
+    problem = PROBLEM_BASE + "invalid-challenge"
+
+
+class ChallengeExpired(PaymentRefused):
+    code = "payment-expired"
+    title = "Challenge Expired"
+    hint = "Answer the fresh challenge of this response."
+    problem = PROBLEM_BASE + "payment-expired"
+
+
+class PriceRaised(PaymentRefused):
+    code = "payment-insufficient"
+    title = "Price Raised"
+    hint = "The resource costs more than the challenge you answered; answer the fresh one."
+    problem = PROBLEM_BASE + "payment-insufficient"
+
+
+class InvalidSignature(PaymentRefused):
+    code = "invalid-signature"
+    title = "Invalid Signature"
+    hint = "Sign the EIP-712 voucher of this channel, contract and chain."
+    problem = PROBLEM_BASE + "session/invalid-signature"
+
+
+class WrongRecoveryId(InvalidSignature):
+    code = "wrong-recovery-id"
+    title = "Wrong Recovery Id"
+    hint = "The last byte of the signature, v, must be the 27 or 28 that recovers the signer."
+
+
+class MalleableSignature(InvalidSignature):
+    code = "malleable-signature"
+    title = "Malleable Signature"
+    hint = "Use the low-s form of the signature: s' = n - s, v' = 55 - v."
+
+
+class SignerMismatch(PaymentRefused):
+    code = "signer-mismatch"
+    title = "Signer Mismatch"
+    hint = "Sign with the channel's authorized signer, for this contract and chain."
+    problem = PROBLEM_BASE + "session/signer-mismatch"
+
+
+class AmountExceedsDeposit(PaymentRefused):
+    code = "amount-exceeds-deposit"
+    title = "Amount Exceeds Deposit"
+    hint = "Top the channel up, then send the voucher again."
+    problem = PROBLEM_BASE + "session/amount-exceeds-deposit"
+
+
+class InsufficientBalance(PaymentRefused):
+    code = "insufficient-balance"
+    title = "Insufficient Balance"
+    hint = "Send a voucher of at least requiredCumulative."
+    problem = PROBLEM_BASE + "session/insufficient-balance"
+
+
+class TooFewConfirmations(PaymentRefused):
+    code = "too-few-confirmations"
+    title = "Too Few Confirmations"
+    hint = "Wait for the transaction to be confirmed, then send the same request again."
+
+
+class IdempotencyKeyReused(PaymentRefused):
+    code = "idempotency-key-reused"
+    title = "Idempotency Key Reused"
+    hint = "Use a fresh Idempotency-Key for every new purchase."
+    status = 409
+
+
+class ChannelNotFound(PaymentRefused):
+    code = "channel-not-found"
+    title = "Channel Not Found"
+    hint = "Open a channel to this payee, or present its open transaction first."
+    status = 410
+    problem = PROBLEM_BASE + "session/channel-not-found"
+
+
+class ChannelClosing(PaymentRefused):
+    code = "channel-closing"
+    title = "Channel Closing"
+    hint = "A close is requested: top the channel up to cancel it, or open another channel."
+    status = 410
+    problem = PROBLEM_BASE + "session/channel-finalized"
+
+
+class ChannelFinalized(PaymentRefused):
+    code = "channel-finalized"
+    title = "Channel Finalized"
+    hint = "This channel is closed for good; open another one."
+    status = 410
+    problem = PROBLEM_BASE + "session/channel-finalized"

@@ -1,0 +1,187 @@
+"""The rules of the payee's books: given what is known of a channel, may this voucher buy this?
+
+Pure: the store calls :func:`decide` inside its one atomic step and writes what it says. All amounts
+are cumulative base units of the channel's token; all times are Unix milliseconds.
+
+    available = accepted - spent
+
+``accepted`` and ``spent`` only grow, except that :func:`release` takes one charge back when the
+site did not deliver.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from channelpay.errors import (
+    AmountExceedsDeposit,
+    ChannelClosing,
+    ChannelFinalized,
+    ChannelPayError,
+    IdempotencyKeyReused,
+    InsufficientBalance,
+)
+from channelpay.protocol.text import to_hex
+from channelpay.protocol.types import Channel, ChannelId, ChannelState, ChannelStatus, Voucher
+
+RETRY_WINDOW_MS = 60_000
+"""How long the same voucher for the same resource, sent without an Idempotency-Key, still counts as
+a retry.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelRecord:
+    """One channel in the payee's books: the chain's view of it, and what vouchers and requests made
+    of it.
+
+    ``signature`` belongs to ``accepted``; it is empty while no voucher is held.
+    """
+
+    channel_id: ChannelId
+    channel: Channel
+    chain: ChannelState
+    accepted: int = 0
+    spent: int = 0
+    signature: bytes = b""
+
+    @property
+    def available(self) -> int:
+        return self.accepted - self.spent
+
+    @property
+    def voucher(self) -> Voucher | None:
+        """The best voucher held, the one to settle with."""
+        return Voucher(self.channel_id, self.accepted, self.signature) if self.signature else None
+
+
+class Outcome(StrEnum):
+    """What became of a charge."""
+
+    CHARGED = "charged"
+    RELEASED = "released"
+
+
+@dataclass(frozen=True, slots=True)
+class Purchase:
+    """One request that wants to pay. ``resource`` is the method and URL, ``price`` in base units,
+    ``now`` Unix ms.
+    """
+
+    voucher: Voucher
+    price: int
+    resource: str
+    now: int
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """One row of the payments ledger. ``cumulative`` is the amount of the voucher that came with
+    the request.
+    """
+
+    channel_id: ChannelId
+    cumulative: int
+    price: int
+    resource: str
+    time: int
+    idempotency_key: str | None
+    outcome: Outcome = Outcome.CHARGED
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the store has to write. ``payment`` is None where nothing is charged: a retry, or a bare
+    voucher update.
+    """
+
+    record: ChannelRecord
+    payment: Payment | None
+
+
+def decide(record: ChannelRecord, purchase: Purchase, earlier: Payment | None) -> Decision:
+    """Accept the voucher and charge the price, or say why not. The signature was checked before.
+
+    ``earlier`` is the payment of this channel with the same Idempotency-Key; for a purchase without
+    a key, the latest one of this channel with the same cumulative amount and resource. Raises a
+    :class:`PaymentRefused`; then nothing may be written.
+    """
+    check_live(record)
+    voucher = purchase.voucher
+    promised, deposit = voucher.cumulative_amount, record.chain.deposit
+    if promised > deposit:
+        raise AmountExceedsDeposit(
+            f"the voucher promises {promised}, the channel holds {deposit}",
+            channelId=to_hex(record.channel_id),
+            deposit=str(deposit),
+        )
+    raised = _with_voucher(record, voucher)
+    if earlier is not None and _is_retry(raised, purchase, earlier):
+        return Decision(raised, None)
+    if raised.available < purchase.price:
+        raise _insufficient(record, purchase.price)
+    if purchase.price == 0:
+        return Decision(raised, None)
+    charged = replace(raised, spent=raised.spent + purchase.price)
+    return Decision(charged, _payment(purchase))
+
+
+def release(record: ChannelRecord, payment: Payment) -> tuple[ChannelRecord, Payment]:
+    """Give one charge back. Releasing a payment twice changes nothing."""
+    if payment.outcome is Outcome.RELEASED:
+        return record, payment
+    lowered = replace(record, spent=record.spent - payment.price)
+    return lowered, replace(payment, outcome=Outcome.RELEASED)
+
+
+def check_live(record: ChannelRecord) -> None:
+    """Refuse a channel on which vouchers are no longer taken."""
+    errors: dict[ChannelStatus, type[ChannelPayError]] = {
+        ChannelStatus.FINALIZED: ChannelFinalized,
+        ChannelStatus.CLOSING: ChannelClosing,
+    }
+    error = errors.get(record.chain.status)
+    if error is not None:
+        raise error(channelId=to_hex(record.channel_id))
+
+
+def _with_voucher(record: ChannelRecord, voucher: Voucher) -> ChannelRecord:
+    if record.signature and voucher.cumulative_amount <= record.accepted:
+        return record
+    return replace(record, accepted=voucher.cumulative_amount, signature=voucher.signature)
+
+
+def _is_retry(record: ChannelRecord, purchase: Purchase, earlier: Payment) -> bool:
+    if earlier.outcome is Outcome.RELEASED:
+        return False
+    if purchase.idempotency_key is not None:
+        if earlier.resource != purchase.resource:
+            raise IdempotencyKeyReused(f"the key bought {earlier.resource[:200]}")
+        return True
+    recent = purchase.now - earlier.time <= RETRY_WINDOW_MS
+    return recent and record.available == 0
+
+
+def _payment(purchase: Purchase) -> Payment:
+    return Payment(
+        channel_id=purchase.voucher.channel_id,
+        cumulative=purchase.voucher.cumulative_amount,
+        price=purchase.price,
+        resource=purchase.resource,
+        time=purchase.now,
+        idempotency_key=purchase.idempotency_key,
+    )
+
+
+def _insufficient(record: ChannelRecord, price: int) -> InsufficientBalance:
+    required = record.spent + price
+    return InsufficientBalance(
+        f"{price} asked, and a voucher of {required} is needed to cover it",
+        channelId=to_hex(record.channel_id),
+        requiredCumulative=str(required),
+        acceptedCumulative=str(record.accepted),
+        spent=str(record.spent),
+        deposit=str(record.chain.deposit),
+    )

@@ -1,0 +1,40 @@
+"""The funded accounts of a development chain.
+
+Their keys derive from a mnemonic that every Ethereum developer knows, the default of anvil and
+Hardhat, so the accounts are the same on the embedded chain and on anvil. Anybody can spend what
+they hold: they are for local chains only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from coincurve import PrivateKey
+from eth_account.hdaccount import key_from_seed, seed_from_mnemonic
+
+from channelpay.protocol.eip712 import address_of
+from channelpay.protocol.types import Address
+
+MNEMONIC = "test test test test test test test test test test test junk"
+ACCOUNT_COUNT = 10
+BALANCE_WEI = 10_000 * 10**18
+
+
+@dataclass(frozen=True, slots=True)
+class DevAccount:
+    """An address (20 bytes) and its private key (32 bytes, public knowledge)."""
+
+    address: Address
+    private_key: bytes = field(repr=False)
+
+
+def dev_accounts() -> tuple[DevAccount, ...]:
+    """The ten accounts ``m/44'/60'/0'/0/0`` to ``…/9`` of :data:`MNEMONIC`."""
+    seed = seed_from_mnemonic(MNEMONIC, "")
+    paths = (f"m/44'/60'/0'/0/{index}" for index in range(ACCOUNT_COUNT))
+    return tuple(account_of(key_from_seed(seed, path)) for path in paths)
+
+
+def account_of(private_key: bytes) -> DevAccount:
+    public_key = PrivateKey(private_key).public_key.format(compressed=False)
+    return DevAccount(address_of(public_key[1:]), private_key)

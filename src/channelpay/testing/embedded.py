@@ -1,0 +1,12 @@
+"""The embedded chain with its funded accounts, behind JSON-RPC."""
+
+from __future__ import annotations
+
+from channelpay.testing.accounts import dev_accounts
+from channelpay.testing.evm import EmbeddedChain
+from channelpay.testing.rpc import RpcServer
+
+
+def embedded_rpc() -> RpcServer:
+    """A fresh chain whose ten development accounts hold 10 000 ETH each."""
+    return RpcServer(EmbeddedChain(account.address for account in dev_accounts()))
