@@ -46,10 +46,10 @@ check: $(DEV) ## lint, format, types, import directions
 contracts: $(DEV) $(SOLC) ## compile contracts/ into the artifacts that the package ships
 	$(RUN) scripts/build_contracts.py
 
-gas: $(DEV) ## what each transaction costs
+gas: $(DEV) ## what each transaction costs, from receipts
 	$(RUN) scripts/gas.py
 
-bench: $(DEV) ## how fast vouchers are signed and verified
+bench: $(DEV) ## what signing and checking a voucher costs, as ratios
 	$(RUN) scripts/bench.py
 
 fuzz: $(DEV) $(NODE) ## the property tests with many more examples
@@ -102,6 +102,6 @@ $(NODE): package-lock.json package.json
 	npm ci --loglevel=error
 	@touch $@
 
-$(SOLC): scripts/solc/install.py scripts/solc/solc.cjs $(DEV) $(NODE)
+$(SOLC): scripts/solc/install.py scripts/solc/solc.cjs $(NODE) | $(DEV)
 	$(RUN) $<
 	@touch $@

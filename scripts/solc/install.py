@@ -6,6 +6,7 @@ The native build is taken where it can be downloaded. Elsewhere the WebAssembly 
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,8 @@ from pathlib import Path
 import requests
 import solcx
 from packaging.version import Version
-from solcx.exceptions import SolcInstallationError
-from solcx.install import BINARY_DOWNLOAD_BASE
+from solcx.exceptions import DownloadError, SolcInstallationError, UnexpectedVersionError
+from solcx.install import BINARY_DOWNLOAD_BASE, SOLCX_BINARY_PATH_VARIABLE
 
 ROOT = Path(__file__).resolve().parents[2]
 SOLC_DIRECTORY = ROOT / ".solcx"
@@ -23,6 +24,12 @@ SOLC_LONG_VERSION = "0.8.37+commit.f401782d"
 SOLC = SOLC_DIRECTORY / f"solc-v{SOLC_VERSION}"
 WASM_COMMAND = ROOT / "scripts" / "solc" / "solc.cjs"
 PLATFORMS = {"linux": "linux", "darwin": "macosx", "win32": "windows"}
+DOWNLOAD_ERRORS = (
+    DownloadError,
+    OSError,  # requests' own errors among them
+    SolcInstallationError,
+    UnexpectedVersionError,
+)
 CONNECT_TIMEOUT_SECONDS = 3
 READ_TIMEOUT_SECONDS = 10
 
@@ -41,9 +48,10 @@ def install_native_build() -> bool:
     """Download the native build; False where there is none or it does not run here."""
     if not native_build_is_reachable():
         return False
+    os.environ[SOLCX_BINARY_PATH_VARIABLE] = str(SOLC_DIRECTORY)
     try:
-        solcx.install_solc(SOLC_VERSION, solcx_binary_path=SOLC_DIRECTORY)
-    except (requests.RequestException, SolcInstallationError, OSError):
+        solcx.install_solc(SOLC_VERSION)
+    except DOWNLOAD_ERRORS:
         SOLC.unlink(missing_ok=True)
         return False
     return True
@@ -73,7 +81,11 @@ def main() -> int:
         sys.exit(f"{SOLC} does not run: {error}. The WebAssembly build needs node and `npm ci`.")
     if Version(version) != Version(SOLC_LONG_VERSION):
         sys.exit(f"{SOLC} is solc {version}, not {SOLC_LONG_VERSION}")
-    kind = "native build" if native else "WebAssembly build from npm; no native build reachable"
+    kind = (
+        "native build"
+        if native
+        else "WebAssembly build from npm; the native one cannot be had here"
+    )
     print(f"solc {version} ({kind})")
     return 0
 
