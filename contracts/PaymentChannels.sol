@@ -147,7 +147,7 @@ contract PaymentChannels is IPaymentChannels {
         keptShare[token][msg.sender] = 0;
         emit ShareClaimed(token, msg.sender, receiver, amount);
 
-        require(Transfers.tryPush(token, receiver, amount), TokenTransferFailed(token));
+        require(Transfers.tryPush(token, receiver, amount, gasleft()), TokenTransferFailed(token));
     }
 
     /* VIEWS */
@@ -266,7 +266,7 @@ contract PaymentChannels is IPaymentChannels {
     function _push(address token, address to, uint256 amount) private {
         if (amount == 0) return;
         uint256 gasBefore = gasleft();
-        if (Transfers.tryPush(token, to, amount)) return;
+        if (Transfers.tryPush(token, to, amount, Transfers.PUSH_GAS)) return;
         require(gasBefore >= Transfers.PUSH_GAS_NEEDED, GasTooLow());
         keptShare[token][to] += amount;
         emit ShareKept(token, to, amount);

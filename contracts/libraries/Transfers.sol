@@ -10,12 +10,12 @@ library Transfers {
     /// @dev Gas to have before a push, so that the 63/64 rule and the cost of the call itself leave PUSH_GAS to it.
     uint256 internal constant PUSH_GAS_NEEDED = 220_000;
 
-    /// @notice Pushes `amount` to `to`. Never reverts, whatever the receiver or the token does.
-    function tryPush(address token, address to, uint256 amount) internal returns (bool) {
-        if (token != address(0)) return _call(token, PUSH_GAS, abi.encodeWithSelector(0xa9059cbb, to, amount));
+    /// @notice Pushes `amount` to `to` with at most `gasLimit`. Never reverts, whatever the receiver or the token does.
+    function tryPush(address token, address to, uint256 amount, uint256 gasLimit) internal returns (bool) {
+        if (token != address(0)) return _call(token, gasLimit, abi.encodeWithSelector(0xa9059cbb, to, amount));
         bool success;
         assembly ("memory-safe") {
-            success := call(PUSH_GAS, to, amount, 0, 0, 0, 0)
+            success := call(gasLimit, to, amount, 0, 0, 0, 0)
         }
         return success;
     }

@@ -14,8 +14,14 @@ from typing import Any, Never
 from channelpay.errors import InputError
 from channelpay.protocol.types import AMOUNT_MAX, Address, ChannelId
 
+JSON_BRACKETS_MAX = 256
+"""Bounds the nesting of JSON from outside, since the standard library's parser recurses: where a
+program has raised Python's recursion limit (py-evm does), the C stack would overflow.
+"""
+
 _HEX = re.compile(r"0x[0-9a-fA-F]*\Z")
 _LOWER_HEX = re.compile(r"0x[0-9a-f]*\Z")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _DECIMAL = re.compile(r"(?:0|[1-9][0-9]{0,38})\Z", re.ASCII)
 
 
@@ -56,21 +62,23 @@ def parse_chain_id(value: object, field: str = "chainId") -> int:
     return value
 
 
-def parse_text(value: object, field: str, limit: int) -> str:
-    """A non-empty string of at most ``limit`` characters."""
-    if not isinstance(value, str) or not 0 < len(value) <= limit:
-        raise InputError(f"{field} must be a string of 1 to {limit} characters")
+def parse_text(value: object, field: str, limit: int, *, at_least: int = 1) -> str:
+    """A string of ``at_least`` to ``limit`` characters, free of lone surrogates."""
+    if not isinstance(value, str) or not at_least <= len(value) <= limit:
+        raise InputError(f"{field} must be a string of {at_least} to {limit} characters")
+    if _SURROGATE.search(value):  # JSON can escape one; UTF-8 cannot hold it
+        raise InputError(f"{field} has a lone surrogate")
     return value
 
 
 def parse_json_object(data: bytes, what: str) -> dict[str, Any]:
-    """A JSON object (RFC 8259) without duplicate names, NaN or infinities."""
+    """A JSON object (RFC 8259) in UTF-8, without duplicate names, NaN or infinities."""
+    if data.count(b"{") + data.count(b"[") > JSON_BRACKETS_MAX:
+        raise InputError(f"{what} has too many objects and arrays")
     try:
         value = json.loads(
-            data, object_pairs_hook=_unique_names, parse_constant=_refuse, parse_float=_refuse
+            data.decode(), object_pairs_hook=_unique_names, parse_constant=_refuse_constant
         )
-    except InputError:
-        raise
     except (ValueError, RecursionError) as error:
         raise InputError(f"{what} is not JSON") from error
     if not isinstance(value, dict):
@@ -91,5 +99,5 @@ def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-def _refuse(literal: str) -> Never:
-    raise InputError(f"{literal[:20]} is not a number that may stand here")
+def _refuse_constant(literal: str) -> Never:
+    raise InputError(f"{literal} is not JSON")

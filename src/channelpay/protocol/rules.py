@@ -18,6 +18,7 @@ from channelpay.errors import (
     AmountExceedsDeposit,
     ChannelClosing,
     ChannelFinalized,
+    ChannelNotFound,
     ChannelPayError,
     IdempotencyKeyReused,
     InsufficientBalance,
@@ -79,7 +80,7 @@ class Purchase:
 @dataclass(frozen=True, slots=True)
 class Payment:
     """One row of the payments ledger. ``cumulative`` is the amount of the voucher that came with
-    the request.
+    the request; ``attempts`` counts the requests that were or may still be served for it.
     """
 
     channel_id: ChannelId
@@ -89,16 +90,18 @@ class Payment:
     time: int
     idempotency_key: str | None
     outcome: Outcome = Outcome.CHARGED
+    attempts: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the store has to write. ``payment`` is None where nothing is charged: a retry, or a bare
-    voucher update.
+    """What the store has to write: the record, and ``payment`` as a new row, or ``retried`` in the
+    place of the earlier one. Both are None for a bare voucher update.
     """
 
     record: ChannelRecord
     payment: Payment | None
+    retried: Payment | None = None
 
 
 def decide(record: ChannelRecord, purchase: Purchase, earlier: Payment | None) -> Decision:
@@ -119,7 +122,7 @@ def decide(record: ChannelRecord, purchase: Purchase, earlier: Payment | None) -
         )
     raised = _with_voucher(record, voucher)
     if earlier is not None and _is_retry(raised, purchase, earlier):
-        return Decision(raised, None)
+        return Decision(raised, None, replace(earlier, attempts=earlier.attempts + 1))
     if raised.available < purchase.price:
         raise _insufficient(record, purchase.price)
     if purchase.price == 0:
@@ -129,16 +132,22 @@ def decide(record: ChannelRecord, purchase: Purchase, earlier: Payment | None) -
 
 
 def release(record: ChannelRecord, payment: Payment) -> tuple[ChannelRecord, Payment]:
-    """Give one charge back. Releasing a payment twice changes nothing."""
+    """One request for this charge failed; give the charge back if no other request was or may
+    still be served for it. Without that count, a retry beside a request that is broken off would be
+    served for nothing. Releasing a released payment changes nothing.
+    """
     if payment.outcome is Outcome.RELEASED:
         return record, payment
+    if payment.attempts > 1:
+        return record, replace(payment, attempts=payment.attempts - 1)
     lowered = replace(record, spent=record.spent - payment.price)
-    return lowered, replace(payment, outcome=Outcome.RELEASED)
+    return lowered, replace(payment, outcome=Outcome.RELEASED, attempts=0)
 
 
 def check_live(record: ChannelRecord) -> None:
     """Refuse a channel on which vouchers are no longer taken."""
     errors: dict[ChannelStatus, type[ChannelPayError]] = {
+        ChannelStatus.ABSENT: ChannelNotFound,
         ChannelStatus.FINALIZED: ChannelFinalized,
         ChannelStatus.CLOSING: ChannelClosing,
     }

@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
+import re
 
 from channelpay.errors import InputError
 from channelpay.protocol.keccak import keccak256
 from channelpay.protocol.types import AMOUNT_MAX
+
+_HUMAN_AMOUNT = re.compile(r"([0-9]{1,80})(?:\.([0-9]{1,80}))?\Z")
 
 
 def to_hex(data: bytes) -> str:
@@ -28,25 +30,23 @@ def format_amount(amount: int, decimals: int, symbol: str = "") -> str:
     """Base units in human units without loss: ``format_amount(1_500_000, 6, "TUSD") == "1.5
     TUSD"``.
     """
-    number = f"{Decimal(amount).scaleb(-decimals):f}" if decimals else str(amount)
-    if "." in number:
-        number = number.rstrip("0").rstrip(".")
+    whole, base = divmod(abs(amount), 10**decimals)
+    fraction = str(base).rjust(decimals, "0").rstrip("0")
+    number = f"{'-' if amount < 0 else ''}{whole}{'.' if fraction else ''}{fraction}"
     return f"{number} {symbol}".rstrip()
 
 
 def parse_human_amount(text: str, decimals: int, field: str = "amount") -> int:
-    """Base units from human units: ``parse_human_amount("1.5", 6) == 1_500_000``. Refuses more
-    digits than the token has.
+    """Base units from human units: ``parse_human_amount("1.5", 6) == 1_500_000``. Refuses signs,
+    exponents, and more digits than the token has.
     """
-    try:
-        number = Decimal(text)
-    except InvalidOperation:
-        raise InputError(f"{field} {text[:40]!r} is not a number") from None
-    if not number.is_finite() or number < 0 or abs(number.adjusted()) > 60:
-        raise InputError(f"{field} must be zero or more, and of a sensible size")
-    scaled = number.scaleb(decimals)
-    if scaled != scaled.to_integral_value():
-        raise InputError(f"{field} {text} has more than the {decimals} decimals of its token")
-    if scaled > AMOUNT_MAX:
-        raise InputError(f"{field} {text} is too large")
-    return int(scaled)
+    match = _HUMAN_AMOUNT.match(text)
+    if match is None:
+        raise InputError(f"{field} {text[:40]!r} is not a plain decimal number, say 1.5")
+    whole, fraction = match[1], (match[2] or "").rstrip("0")
+    if len(fraction) > decimals:
+        raise InputError(f"{field} {text[:40]} has more than the {decimals} decimals of its token")
+    amount = int(whole + fraction.ljust(decimals, "0"))
+    if amount > AMOUNT_MAX:
+        raise InputError(f"{field} {text[:40]} is too large")
+    return amount

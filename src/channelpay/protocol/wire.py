@@ -15,6 +15,7 @@ import hmac
 import json
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Self
@@ -55,10 +56,18 @@ TEXT_MAX: Final = 2048
 IDEMPOTENCY_KEY_MAX: Final = 255
 
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]+\Z")
+_NAME = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 _AUTH_PARAM = re.compile(
-    r"""\s*([A-Za-z0-9!#$%&'*+.^_`|~-]+)\s*=\s*("(?:[^"\\]|\\.)*"|[A-Za-z0-9!#$%&'*+.^_`|~/=:-]+)\s*"""
+    rf"""[ \t]*({_NAME})[ \t]*=[ \t]*("(?:[^"\\]|\\.)*"|[A-Za-z0-9!#$%&'*+.^_`|~/=:-]+)[ \t]*"""
 )
-_SCHEME_NAME = re.compile(r"[\s,]*([A-Za-z0-9-]+)(?:[ \t]+|$)")
+# A scheme may stand alone, or before one token68 instead of parameters.
+_SCHEME = re.compile(
+    rf"[ \t,]*({_NAME})(?:[ \t]+[A-Za-z0-9._~+/-]+=*[ \t]*(?=,|\Z)|[ \t]+|(?=,|\Z))"
+)
+_RFC3339 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?(?:Z|[+-][0-9]{2}:[0-9]{2})\Z",
+    re.IGNORECASE | re.ASCII,
+)
 _DID = re.compile(r"did:pkh:eip155:([1-9][0-9]{0,15}):(0x[0-9a-fA-F]{40})\Z")
 
 
@@ -106,6 +115,7 @@ class SessionRequest:
         details = members.get("methodDetails")
         if not isinstance(details, dict):
             raise InputError("request.methodDetails is missing")
+        _check_opened_by_payer(details)
         deposit = members.get("suggestedDeposit")
         return cls(
             amount=parse_amount(members.get("amount"), "amount"),
@@ -153,7 +163,9 @@ class Challenge:
 
     @property
     def expires_at(self) -> float | None:
-        """Unix seconds, or None if the challenge does not expire."""
+        """Unix seconds, or None if the challenge does not expire. Raises :class:`InputError` where
+        ``expires`` is no time; :func:`parse_challenges` returns no such challenge.
+        """
         return None if self.expires is None else parse_time(self.expires).timestamp()
 
     @classmethod
@@ -166,7 +178,7 @@ class Challenge:
         }
         for name in optional:
             if members.get(name) is not None:
-                values[name] = parse_text(members[name], name, CHALLENGE_BYTES_MAX)
+                values[name] = parse_text(members[name], name, CHALLENGE_BYTES_MAX, at_least=0)
         return cls(**values)
 
 
@@ -174,12 +186,15 @@ class ChallengeIssuer:
     """Makes and recognises challenges without keeping any: the id is an HMAC-SHA256 over all that
     was offered.
 
-    ``secret`` is at least 32 random bytes, the same on every worker of the site.
+    ``secret`` is at least 32 random bytes, the same on every worker of the site. ``realm`` is
+    printable ASCII, since it stands in a header.
     """
 
     def __init__(self, secret: bytes, realm: str) -> None:
         if len(secret) < 32:
             raise ValueError("the challenge secret needs at least 32 bytes")
+        if not (realm and realm.isascii() and realm.isprintable()):
+            raise ValueError("the realm must be printable ASCII")
         self._secret = secret
         self._realm = realm
 
@@ -226,11 +241,19 @@ def parse_challenges(headers: Iterable[str]) -> list[Challenge]:
     found = []
     for header in headers:
         for params in _payment_params(header[: 4 * CHALLENGE_BYTES_MAX]):
-            try:
-                found.append(Challenge.from_members(params))
-            except InputError:
-                continue
+            with suppress(InputError):
+                found.append(_readable_challenge(params))
     return found
+
+
+def _readable_challenge(params: list[tuple[str, str]]) -> Challenge:
+    members = dict(params)
+    if len(members) != len(params):
+        raise InputError("a challenge has the same parameter twice")
+    challenge = Challenge.from_members(members)
+    if challenge.expires is not None:
+        parse_time(challenge.expires)
+    return challenge
 
 
 # --- credentials -----------------------------------------------------------------------------
@@ -359,15 +382,12 @@ class Credential:
         challenge, payload = members.get("challenge"), members.get("payload")
         if not isinstance(challenge, dict) or not isinstance(payload, dict):
             raise InputError("the credential needs the objects challenge and payload")
-        source = members.get("source")
-        credential = cls(
-            Challenge.from_members(challenge),
-            _parse_payload(payload),
-            None if source is None else Source.parse(source),
-        )
-        if credential.source is None and payload.get("type") == "hash":
+        text = members.get("source")
+        source = None if text is None else Source.parse(text)
+        parsed = _parse_payload(payload)
+        if source is None and isinstance(parsed, OpenPayload | TopUpPayload):
             raise InputError("source is required with type hash")
-        return credential
+        return cls(Challenge.from_members(challenge), parsed, source)
 
 
 def is_payment_header(header: str) -> bool:
@@ -377,6 +397,8 @@ def is_payment_header(header: str) -> bool:
 
 def _parse_payload(payload: dict[str, Any]) -> Payload:
     action = payload.get("action")
+    if "deposit" in payload:  # ignored, it would let a voucher in without the money it came with
+        raise InputError("payload.deposit is not supported; top the channel up first")
     if action == "voucher":
         return VoucherPayload(_parse_voucher(payload))
     if action == "close":
@@ -456,6 +478,9 @@ class Receipt:
         if len(header) > CREDENTIAL_BYTES_MAX:
             raise InputError("the receipt is too large")
         members = parse_json_object(decode_base64url(header.strip(), "receipt"), "receipt")
+        kind = (members.get("method"), members.get("intent"), members.get("status"))
+        if kind != (METHOD, INTENT, "success"):
+            raise InputError("the receipt is not one of a successful evm session payment")
         transaction_hash = members.get("txHash")
         return cls(
             channel_id=parse_channel_id(members.get("channelId")),
@@ -490,18 +515,17 @@ def decode_base64url(text: str, what: str) -> bytes:
 
 def format_time(seconds: float) -> str:
     """Unix seconds as an RFC 3339 time in UTC, to the second."""
-    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(int(seconds), UTC).isoformat().replace("+00:00", "Z")
 
 
 def parse_time(text: object) -> datetime:
-    """An RFC 3339 time with its offset. Raises :class:`InputError`."""
+    """An RFC 3339 time, in UTC and down to the second. Raises :class:`InputError`."""
     try:
-        time = datetime.fromisoformat(parse_text(text, "time", 40))
-    except ValueError as error:
+        if not isinstance(text, str) or not _RFC3339.match(text):
+            raise ValueError
+        return datetime.fromisoformat(text.upper()).astimezone(UTC).replace(microsecond=0)
+    except (ValueError, OverflowError) as error:
         raise InputError("a time must be in the form 2026-01-31T12:00:00Z") from error
-    if time.tzinfo is None:
-        raise InputError("a time needs its offset, say Z")
-    return time
 
 
 def _canonical_json(members: dict[str, Any]) -> bytes:
@@ -509,34 +533,41 @@ def _canonical_json(members: dict[str, Any]) -> bytes:
     return json.dumps(members, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
+def _check_opened_by_payer(details: dict[str, Any]) -> None:
+    types = details.get("credentialTypes", ["hash"])
+    if not isinstance(types, list) or "hash" not in types:
+        raise MethodUnsupported("the payee takes no channel that the payer opened on its own")
+
+
 def _optional_text(members: Mapping[str, object], name: str) -> str | None:
-    return None if members.get(name) is None else parse_text(members[name], name, TEXT_MAX)
+    value = members.get(name)
+    return None if value is None else parse_text(value, name, TEXT_MAX, at_least=0)
 
 
 def _quote(value: str) -> str:
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _payment_params(header: str) -> list[dict[str, str]]:
+def _payment_params(header: str) -> list[list[tuple[str, str]]]:
     """The parameters of each ``Payment`` challenge in one header value, which may hold several of
     several schemes.
     """
     found = []
     position = 0
-    while match := _SCHEME_NAME.match(header, position):
+    while match := _SCHEME.match(header, position):
         position, params = _read_params(header, match.end())
         if match[1].lower() == SCHEME.lower():
             found.append(params)
     return found
 
 
-def _read_params(header: str, position: int) -> tuple[int, dict[str, str]]:
-    params: dict[str, str] = {}
+def _read_params(header: str, position: int) -> tuple[int, list[tuple[str, str]]]:
+    params: list[tuple[str, str]] = []
     while match := _AUTH_PARAM.match(header, position):
         name, value = match[1].lower(), match[2]
         if value.startswith('"'):
             value = re.sub(r"\\(.)", r"\1", value[1:-1])
-        params.setdefault(name, value)
+        params.append((name, value))
         position = match.end()
         if not header.startswith(",", position):
             break

@@ -8,6 +8,7 @@ they hold: they are for local chains only.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 
 from coincurve import PrivateKey
 from eth_account.hdaccount import key_from_seed, seed_from_mnemonic
@@ -17,6 +18,7 @@ from channelpay.protocol.types import Address
 
 MNEMONIC = "test test test test test test test test test test test junk"
 ACCOUNT_COUNT = 10
+FUNDED_COUNT = ACCOUNT_COUNT + 1
 BALANCE_WEI = 10_000 * 10**18
 
 
@@ -30,8 +32,18 @@ class DevAccount:
 
 def dev_accounts() -> tuple[DevAccount, ...]:
     """The ten accounts ``m/44'/60'/0'/0/0`` to ``…/9`` of :data:`MNEMONIC`."""
+    return _derived()[:ACCOUNT_COUNT]
+
+
+def deployer_account() -> DevAccount:
+    """An eleventh account, which furnishes the chain: the ten start with all their ether."""
+    return _derived()[ACCOUNT_COUNT]
+
+
+@cache
+def _derived() -> tuple[DevAccount, ...]:
     seed = seed_from_mnemonic(MNEMONIC, "")
-    paths = (f"m/44'/60'/0'/0/{index}" for index in range(ACCOUNT_COUNT))
+    paths = (f"m/44'/60'/0'/0/{index}" for index in range(FUNDED_COUNT))
     return tuple(account_of(key_from_seed(seed, path)) for path in paths)
 
 

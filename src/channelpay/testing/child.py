@@ -1,7 +1,8 @@
 """The process behind a development chain: ``python -m channelpay.testing.child embedded|anvil …``.
 
-It prints one JSON line ``{"rpcUrl": "http://…"}`` once the chain answers and ends when its standard input does, which
-happens whenever the parent ends, however that ends. So no chain outlives the program that started it.
+It prints one JSON line ``{"rpcUrl": "http://…"}`` once the chain answers and ends when its standard
+input does, which happens whenever the parent ends, however that ends. So no chain outlives the
+program that started it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from contextlib import suppress
 from threading import Thread
 from typing import IO
 
-from channelpay.testing.accounts import ACCOUNT_COUNT, MNEMONIC
+from channelpay.testing.accounts import FUNDED_COUNT, MNEMONIC
 
 CHAIN_ID = 31337
 _LISTENING = re.compile(r"Listening on ([\d.]+:\d+)")
@@ -55,7 +56,7 @@ def _supervise_anvil(binary: str, port: str) -> int:
 
 def anvil_command(binary: str, port: str) -> list[str]:
     options = {
-        "--accounts": str(ACCOUNT_COUNT),
+        "--accounts": str(FUNDED_COUNT),
         "--chain-id": str(CHAIN_ID),
         "--hardfork": "prague",
         "--host": "127.0.0.1",
@@ -84,7 +85,8 @@ def _stop_at_end_of_input(process: subprocess.Popen[str]) -> None:
 
 def _report(rpc_url: str) -> None:
     with suppress(BrokenPipeError):
-        print(json.dumps({"rpcUrl": rpc_url}), flush=True)
+        sys.stdout.write(json.dumps({"rpcUrl": rpc_url}) + "\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """A local chain to build and test against, embedded or anvil, behind one handle.
 
-Both have chain id 31337, the same ten funded accounts and the rules of the Prague fork, mine each transaction at once, and
-let a test move time and go back to a snapshot.
+Both have chain id 31337, the same ten funded accounts and the rules of the Prague fork, mine each
+transaction at once, and let a test move time and go back to a snapshot.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _handle(rpc_url: str) -> DevChain:
 
 @contextmanager
 def _child(*arguments: str) -> Iterator[str]:
-    """Run the child module; yields the URL of its chain. Leaving closes its input, which ends it."""
+    """Run the child module; yields its chain's URL. Leaving closes its input, which ends it."""
     process = subprocess.Popen(
         [sys.executable, "-m", "channelpay.testing.child", *arguments],
         stdin=subprocess.PIPE,

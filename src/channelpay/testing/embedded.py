@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from channelpay.testing.accounts import dev_accounts
+from channelpay.testing.accounts import deployer_account, dev_accounts
 from channelpay.testing.evm import EmbeddedChain
 from channelpay.testing.rpc import RpcServer
 
 
 def embedded_rpc() -> RpcServer:
-    """A fresh chain whose ten development accounts hold 10 000 ETH each."""
-    return RpcServer(EmbeddedChain(account.address for account in dev_accounts()))
+    """A fresh chain whose development accounts hold 10 000 ETH each."""
+    funded = (*dev_accounts(), deployer_account())
+    return RpcServer(EmbeddedChain(account.address for account in funded))

@@ -159,6 +159,7 @@ class EmbeddedChain:
     def call(self, message: CallMessage, header: BlockHeaderAPI) -> bytes:
         """The return data of a call on top of ``header``'s state, in its block context."""
         state = self._costless_state(header)
+        _check_value(message, state)
         try:
             computation = state.apply_transaction(_unsigned(message, state))
         except ValidationError as error:
@@ -169,6 +170,7 @@ class EmbeddedChain:
     def estimate_gas(self, message: CallMessage, header: BlockHeaderAPI) -> int:
         """The gas limit that the message needs, at most 1000 too high."""
         state = self._costless_state(header)
+        _check_value(message, state)
         transaction = _unsigned(message, state)
         try:
             estimate = binary_gas_search_1000_tolerance(state, transaction)
@@ -180,8 +182,11 @@ class EmbeddedChain:
         return max(int(estimate), _floor_gas(transaction))
 
     def increase_time(self, seconds: int) -> int:
-        """Let the next block come ``seconds`` later; returns what was added in total."""
-        self._clock_offset_seconds += seconds
+        """Let the next block come ``seconds`` after the latest, or later; returns what was added in
+        total.
+        """
+        lead = self.head.header.timestamp - self._clock()
+        self._clock_offset_seconds += seconds + max(0, lead)
         return self._clock_offset_seconds
 
     def set_next_timestamp(self, timestamp: int) -> None:
@@ -189,7 +194,7 @@ class EmbeddedChain:
         if timestamp <= self.head.header.timestamp:
             raise ValueError(f"the chain is already at {self.head.header.timestamp}")
         self._next_timestamp = timestamp
-        self._clock_offset_seconds = timestamp - int(self._now())
+        self._clock_offset_seconds += timestamp - self._clock()
 
     def snapshot(self) -> int:
         """Remember this state; snapshots are numbered from 1."""
@@ -213,7 +218,11 @@ class EmbeddedChain:
     def _pending_timestamp(self) -> int:
         if self._next_timestamp is not None:
             return self._next_timestamp
-        return max(int(self._now()) + self._clock_offset_seconds, self.head.header.timestamp + 1)
+        return max(self._clock(), self.head.header.timestamp + 1)
+
+    def _clock(self) -> int:
+        """Wall clock plus what was added; blocks mined faster than one a second run ahead of it."""
+        return int(self._now()) + self._clock_offset_seconds
 
     def _decode(self, raw_transaction: bytes) -> SignedTransactionAPI:
         try:
@@ -321,6 +330,11 @@ def _unsigned(message: CallMessage, state: StateAPI) -> SignedTransactionAPI:
         access_list=(),
     )
     return cast(SignedTransactionAPI, SpoofTransaction(unsigned, from_=message.sender))
+
+
+def _check_value(message: CallMessage, state: StateAPI) -> None:
+    if state.get_balance(EvmAddress(message.sender)) < message.value:
+        raise ExecutionFailed("insufficient funds for transfer")
 
 
 def _floor_gas(transaction: SignedTransactionAPI) -> int:

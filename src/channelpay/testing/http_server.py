@@ -1,23 +1,33 @@
 """JSON-RPC over HTTP on loopback.
 
-Any web page the developer visits could post to a port of this machine. Two checks keep them out: the ``Host`` header must
-name this machine (against DNS rebinding), and the content type must be ``application/json``, which a browser sends across
-origins only after a preflight that is never granted here.
+Any web page the developer visits could post to a port of this machine. Two checks keep them out:
+the ``Host`` header must name this machine (against DNS rebinding), and the content type must be
+``application/json``, which a browser sends across origins only after a preflight that is never
+granted here.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+from typing import Protocol
 
-from channelpay.testing.rpc import RpcServer
+from channelpay.errors import ConfigError
 
 LOOPBACK = "127.0.0.1"
 REQUEST_BYTES_MAX = 2 * 1024 * 1024
+_LENGTH = re.compile(r"[0-9]{1,12}", re.ASCII)
 _LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
+
+
+class Answering(Protocol):
+    """Whatever answers JSON-RPC: request bytes in, answer bytes out."""
+
+    def answer(self, body: bytes, /) -> bytes: ...
 
 
 class _RpcHandler(BaseHTTPRequestHandler):
@@ -35,7 +45,7 @@ class _RpcHandler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self._send(HTTPStatus.OK, self.server.rpc.answer(body), "application/json")
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, *_: object) -> None:
         """Stay silent: stdout and stderr belong to the program that runs the chain."""
 
     def _refusal(self) -> HTTPStatus | None:
@@ -45,7 +55,7 @@ class _RpcHandler(BaseHTTPRequestHandler):
             return HTTPStatus.FORBIDDEN
         if self.headers.get_content_type() != "application/json":
             return HTTPStatus.UNSUPPORTED_MEDIA_TYPE
-        if not (length.isascii() and length.isdigit()):
+        if not _LENGTH.fullmatch(length):
             return HTTPStatus.LENGTH_REQUIRED
         if int(length) > REQUEST_BYTES_MAX:
             return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
@@ -67,15 +77,21 @@ class _RpcHttpServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, rpc: RpcServer, port: int) -> None:
+    def __init__(self, rpc: Answering, port: int) -> None:
         super().__init__((LOOPBACK, port), _RpcHandler)
         self.rpc = rpc
 
 
 @contextmanager
-def serving(rpc: RpcServer, port: int = 0) -> Iterator[str]:
+def serving(rpc: Answering, port: int = 0) -> Iterator[str]:
     """Serve on loopback in a thread; yields the URL with the real port. Port 0 picks a free one."""
-    server = _RpcHttpServer(rpc, port)
+    try:
+        server = _RpcHttpServer(rpc, port)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on port {port}: {error.strerror}",
+            hint="Choose another port with --port; 0 picks a free one.",
+        ) from error
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:

@@ -1,4 +1,4 @@
-"""The Ethereum JSON-RPC methods of the embedded chain, and the JSON-RPC 2.0 envelope around them."""
+"""The Ethereum JSON-RPC methods of the embedded chain, and the JSON-RPC 2.0 envelope of them."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ BATCH_MAX = 100
 MINE_MAX = 10_000
 FEE_HISTORY_MAX = 1024
 
+_NESTED_MAX = 5_000
+
 _PARSE_ERROR = -32700
 _INVALID_REQUEST = -32600
 _METHOD_NOT_FOUND = -32601
@@ -65,7 +67,7 @@ class RpcMethods:
         self._chain = chain
         self.table: dict[str, Callable[..., Json]] = {
             "anvil_mine": self.anvil_mine,
-            "eth_accounts": lambda: [],
+            "eth_accounts": self.accounts,
             "eth_blockNumber": lambda: write.quantity(chain.head.block.number),
             "eth_call": self.call,
             "eth_chainId": lambda: write.quantity(CHAIN_ID),
@@ -93,6 +95,10 @@ class RpcMethods:
             "net_version": lambda: str(CHAIN_ID),
             "web3_clientVersion": lambda: CLIENT_VERSION,
         }
+
+    def accounts(self) -> Json:
+        """None: the chain holds no keys and signs nothing."""
+        return []
 
     def get_balance(self, account: object, block: object = "latest") -> Json:
         state = self._chain.state_at(self._header(block))
@@ -242,10 +248,16 @@ class RpcServer:
         self._methods = RpcMethods(chain).table
         self._lock = threading.Lock()
 
+    @property
+    def method_names(self) -> tuple[str, ...]:
+        return tuple(self._methods)
+
     def answer(self, body: bytes) -> bytes:
         """The JSON answer to a JSON request; empty if it held only notifications."""
+        # py-evm raises the interpreter's recursion limit so far that deep JSON would overflow the stack.
+        nested = body.count(b"[") + body.count(b"{")
         try:
-            request = json.loads(body)
+            request = json.loads(body) if nested <= _NESTED_MAX else None
         except (ValueError, RecursionError):
             return _encoded(_failure(None, RpcError(_PARSE_ERROR, "parse error")))
         answer = self._answer_batch(request) if isinstance(request, list) else self._one(request)

@@ -15,7 +15,7 @@ def rpc_call(rpc_url: str, method: str, *params: object) -> object:
     """The result of one call; raises :class:`NetworkError` for anything else."""
     request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
     try:
-        answer = json.loads(_post(rpc_url, json.dumps(request).encode()))
+        answer = json.loads(post(rpc_url, json.dumps(request).encode()))
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise NetworkError(f"no answer from {rpc_url}: {error}") from error
     if "error" in answer:
@@ -23,7 +23,8 @@ def rpc_call(rpc_url: str, method: str, *params: object) -> object:
     return answer["result"]
 
 
-def _post(rpc_url: str, body: bytes) -> bytes:
+def post(rpc_url: str, body: bytes) -> bytes:
+    """The body of the answer to a JSON body."""
     parts = urlsplit(rpc_url)
     connection = http.client.HTTPConnection(
         parts.hostname or "", parts.port, timeout=TIMEOUT_SECONDS

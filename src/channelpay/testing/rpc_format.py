@@ -162,7 +162,8 @@ def _type_specific_json(transaction: SignedTransactionAPI) -> dict[str, Json]:
     if not isinstance(transaction, TypedTransaction):
         chain_id = transaction.chain_id
         v: int = transaction.v  # type: ignore[attr-defined]
-        return {"v": quantity(v)} | ({} if chain_id is None else {"chainId": quantity(chain_id)})
+        legacy: dict[str, Json] = {"v": quantity(v)}
+        return legacy if chain_id is None else legacy | {"chainId": quantity(chain_id)}
     access_list: list[Json] = [
         {"address": data(address), "storageKeys": [data(key.to_bytes(32, "big")) for key in keys]}
         for address, keys in transaction.access_list

@@ -11,10 +11,10 @@ from channelpay.testing.evm import GAS_LIMIT, CallMessage
 _QUANTITY = re.compile(r"0x(0|[1-9a-fA-F][0-9a-fA-F]*)")
 _DATA = re.compile(r"0x([0-9a-fA-F]{2})*")
 _BLOCK_TAGS = frozenset({"latest", "pending", "earliest", "safe", "finalized"})
-_CALL_KEYS = frozenset(
-    "from to data input value gas gasPrice maxFeePerGas maxPriorityFeePerGas nonce type chainId "
-    "accessList".split()
-)
+_FEE_KEYS = frozenset({"gasPrice", "maxFeePerGas", "maxPriorityFeePerGas"})
+_IGNORED_KEYS = _FEE_KEYS | {"nonce", "type", "chainId", "accessList"}
+_CALL_KEYS = _IGNORED_KEYS | {"from", "to", "data", "input", "value", "gas"}
+_QUANTITY_LIMIT = 2**256
 
 
 class InvalidParameters(Exception):
@@ -50,10 +50,10 @@ class LogFilter:
 
 def quantity(value: object) -> int:
     """A hex quantity without leading zeros; plain JSON integers are taken too, as nodes do."""
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
     if isinstance(value, str) and _QUANTITY.fullmatch(value):
-        return int(value, 16)
+        value = int(value, 16)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _QUANTITY_LIMIT:
+        return value
     raise InvalidParameters(f"not a quantity: {value!r}")
 
 
