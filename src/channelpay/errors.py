@@ -1,12 +1,12 @@
 """Every error that channelpay raises, in one tree.
 
 ChannelPayError
-├── InputError                       a value from outside is malformed           exit 2
+├── InputError                       a value from outside is malformed           exit 2, 400
 │   ├── MalformedCredential          the Authorization header does not parse          400
 │   ├── CredentialTooLarge           … is over the size limit                         431
 │   └── MethodUnsupported            … is for another payment method or intent        400
 ├── ConfigError                      a setting is missing or contradicts another exit 2
-├── NotFound                         account, channel or file is not there       exit 5
+├── NotFound                         account, channel or file is not there       exit 5, 404
 ├── NetworkError                     chain or site not reachable: retry later    exit 3, 503
 │   ├── WrongChain                   the node serves another chain than expected
 │   └── StoreUnavailable             the payee's books cannot be written now

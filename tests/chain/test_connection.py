@@ -6,16 +6,20 @@ import socket
 from collections.abc import Callable
 
 import pytest
+from eth_abi.abi import encode
 from hypothesis import given
 from hypothesis import strategies as st
 
 from channelpay.chain.artifacts import payment_channels
 from channelpay.chain.connection import Connection, NodeRefused, connect
+from channelpay.chain.contract import Erc20
 from channelpay.chain.reverts import reverted
 from channelpay.chain.types import ContractCall
 from channelpay.errors import ChainReverted, InsufficientFunds, NetworkError, WrongChain
+from channelpay.protocol.keccak import keccak256
 from channelpay.protocol.types import Address
 from channelpay.testing import DevChain
+from channelpay.testing.http_server import serving
 from tests.support.chains import Json, Lost, Refused, Rule, fake_node, node_that_says
 
 NOBODY = Address(b"\x11" * 20)
@@ -93,7 +97,7 @@ def test_transactions_that_are_not_there_are_nothing(connection: Connection) -> 
 
 def test_missing_funds_are_told_apart_from_other_refusals(connection: Connection) -> None:
     with pytest.raises(InsufficientFunds):
-        connection.estimate_gas(ContractCall(NOBODY, value_wei=1), NOBODY)
+        connection.call(ContractCall(NOBODY, value_wei=1), NOBODY)
 
 
 def test_long_extra_data_of_other_chains_is_accepted(pristine_chain: DevChain) -> None:
@@ -107,20 +111,51 @@ def test_long_extra_data_of_other_chains_is_accepted(pristine_chain: DevChain) -
         assert connect(url).latest_block().number == 0
 
 
-def reverting(data: str) -> Rule:
-    """A node whose contracts all revert, and put a URL to be asked into it (EIP-3668)."""
+def reverting(data: str | None) -> Rule:
+    """A node whose contracts all revert."""
 
     def rule(method: str, params: list[Json], forward: Callable[[], Json]) -> Json:
         if method == "eth_call":
-            raise Refused(f"execution reverted: {data}")
+            raise Refused("execution reverted", code=3, data=data)
         return forward()
 
     return rule
 
 
-def test_a_revert_without_data_keeps_the_nodes_words(pristine_chain: DevChain) -> None:
-    with fake_node(pristine_chain.rpc_url, reverting("")) as url, pytest.raises(ChainReverted):
-        connect(url).call(ContractCall(NOBODY), NOBODY)
+@pytest.mark.parametrize("data", [None, "0x", "0x12345678", "0x08c379a0", "Reverted 0x", "zz"])
+def test_a_revert_is_a_revert_whatever_data_it_has(
+    pristine_chain: DevChain, data: str | None
+) -> None:
+    with fake_node(pristine_chain.rpc_url, reverting(data)) as url:
+        connection = connect(url)
+        with pytest.raises(ChainReverted, match=r"reverted|unknown error"):
+            connection.call(ContractCall(NOBODY), NOBODY)
+
+
+class Recorder:
+    """A server that remembers whether it was asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def answer(self, _: bytes) -> bytes:
+        self.asked += 1
+        return b'{"data":"0x"}'
+
+
+def test_a_contract_cannot_make_us_ask_other_servers(pristine_chain: DevChain) -> None:
+    recorder = Recorder()
+    with serving(recorder) as other_url:
+        lookup = ["address", "string[]", "bytes", "bytes4", "bytes"]
+        values = encode(lookup, [NOBODY, [other_url], b"", b"1234", b""])
+        with fake_node(pristine_chain.rpc_url, reverting("0x556f1830" + values.hex())) as url:
+            connection = connect(url)
+            token = Erc20(connection, NOBODY)
+            with pytest.raises(ChainReverted):
+                connection.call(ContractCall(NOBODY), NOBODY)
+            with pytest.raises(ChainReverted):
+                token.symbol()
+    assert recorder.asked == 0
 
 
 def test_a_custom_error_is_named_with_its_values_and_a_hint() -> None:
@@ -149,6 +184,7 @@ def test_a_reason_string_and_a_panic_are_readable() -> None:
 @given(st.binary(max_size=200) | st.binary(max_size=200).map(lambda tail: b"\x08\xc3y\xa0" + tail))
 def test_any_revert_data_becomes_an_error_of_ours(revert_data: bytes) -> None:
     assert reverted(revert_data).detail
+    assert reverted(revert_data, message="execution reverted").detail
 
 
 def word(value: int) -> bytes:
@@ -156,8 +192,6 @@ def word(value: int) -> bytes:
 
 
 def selector_of(name: str) -> bytes:
-    from channelpay.protocol.keccak import keccak256
-
     (entry,) = [item for item in payment_channels().abi if item.get("name") == name]
     types = ",".join(item["type"] for item in entry["inputs"])
     return keccak256(f"{name}({types})".encode())[:4]

@@ -32,7 +32,8 @@ from channelpay.protocol.types import (
     ChannelStatus,
     Deployment,
 )
-from channelpay.testing.furnished import TOKENS_EACH, FurnishedChain
+from channelpay.testing.accounts import TOKENS_EACH
+from channelpay.testing.furnished import FurnishedChain
 from tests.support.chains import sender_of
 
 DEPOSIT = 1_000_000

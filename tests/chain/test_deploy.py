@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from channelpay.chain.artifacts import payment_channels, test_token
+from channelpay.chain import artifacts
 from channelpay.chain.connection import connect
 from channelpay.chain.contract import PaymentChannelsContract
 from channelpay.chain.deploy import DEPLOYER, deploy, predicted_address
 from channelpay.errors import ConfigError
 from channelpay.protocol.types import Deployment
-from channelpay.testing import DevChain
+from channelpay.testing import embedded_chain
 from channelpay.testing.furnished import FurnishedChain
 from tests.support.chains import Json, Refused, fake_node, sender_of
 
@@ -48,10 +50,7 @@ def test_the_deployer_is_put_where_it_is_missing(furnished: FurnishedChain) -> N
 
 
 def test_a_chain_that_refuses_the_deployer_is_a_clear_error() -> None:
-    from channelpay.testing import embedded_chain
-
-    def only_replay_protected(method: str, params: list[Json], forward: object) -> Json:
-        assert callable(forward)
+    def only_replay_protected(method: str, params: list[Json], forward: Callable[[], Json]) -> Json:
         if method == "eth_sendRawTransaction" and params[0].startswith("0xf8a5"):
             raise Refused("only replay-protected (EIP-155) transactions allowed over RPC")
         return forward()
@@ -62,8 +61,8 @@ def test_a_chain_that_refuses_the_deployer_is_a_clear_error() -> None:
         assert "0x4e59b44847b379578588920cA78FbF26c0B4956C" in caught.value.hint
 
 
-def test_code_is_compared_without_its_immutables(chain: DevChain) -> None:
-    artifact = payment_channels()
+def test_code_is_compared_without_its_immutables() -> None:
+    artifact = artifacts.payment_channels()
     code = bytearray(artifact.deployed_bytecode)
     assert artifact.is_code(bytes(code))
     start, length = artifact.immutable_ranges[0]
@@ -73,4 +72,4 @@ def test_code_is_compared_without_its_immutables(chain: DevChain) -> None:
     assert not artifact.is_code(bytes(code))
     assert not artifact.is_code(b"")
     assert not artifact.is_code(artifact.deployed_bytecode + b"\0")
-    assert not test_token().is_code(artifact.deployed_bytecode)
+    assert not artifacts.test_token().is_code(artifact.deployed_bytecode)

@@ -44,7 +44,7 @@ def ask(chain: DevChain, method: str, *params: object) -> dict[str, Any]:
 
 
 def signed(account: LocalAccount, **fields: object) -> str:
-    transaction = {
+    transaction: dict[str, Any] = {
         "type": 2,
         "chainId": 31337,
         "to": checksum(deployer_account().address),
@@ -176,12 +176,13 @@ def test_transactions_and_their_block_agree_with_the_receipt(chain: DevChain) ->
 
 
 def test_unknown_blocks_and_transactions_are_null(pristine_chain: DevChain) -> None:
-    for method, params in [
+    questions: list[tuple[str, list[object]]] = [
         ("eth_getBlockByNumber", ["0xffffff", False]),
         ("eth_getBlockByHash", [ZERO_BYTES_32, False]),
         ("eth_getTransactionByHash", [ZERO_BYTES_32]),
         ("eth_getTransactionReceipt", [ZERO_BYTES_32]),
-    ]:
+    ]
+    for method, params in questions:
         assert ask(pristine_chain, method, *params)["result"] is None
 
 

@@ -23,6 +23,7 @@ from channelpay.protocol.types import NATIVE, ZERO_ADDRESS, Address, Channel
 from channelpay.testing import DevChain
 from tests.support.chains import Json, Refused, fake_node, sender_of
 
+SOMEBODY = Address(b"\x44" * 20)
 Forward = Callable[[], Json]
 
 
@@ -32,7 +33,7 @@ def payers(chain: DevChain, contract: PaymentChannelsContract) -> list[Sender]:
 
 
 def open_channel(
-    contract: PaymentChannelsContract, payer: Sender, payee: Address = Address(b"\x44" * 20)
+    contract: PaymentChannelsContract, payer: Sender, payee: Address = SOMEBODY
 ) -> Channel:
     channel = Channel(payer.address, payee, NATIVE, ZERO_ADDRESS, secrets.token_bytes(32))
     payer.send(contract.open(channel, 10))

@@ -16,6 +16,7 @@ from channelpay.chain.types import ContractCall
 from channelpay.errors import BudgetExceeded, ChainReverted, InsufficientFunds
 from channelpay.protocol.types import NATIVE, ZERO_ADDRESS, Address, Channel
 from channelpay.testing import DevChain
+from channelpay.testing.rpc_client import rpc_call
 from tests.support.chains import Json, Lost, Refused, Rule, fake_node, sender_of
 
 RECEIVER = Address(b"\x33" * 20)
@@ -56,6 +57,21 @@ def test_a_call_that_would_revert_costs_nothing(
     assert "channelId" in caught.value.context
     after = connection.balance_wei(sender.address), connection.next_nonce(sender.address)
     assert after == before
+
+
+def test_a_revert_is_named_even_if_the_nodes_gas_estimate_does_not_name_it(
+    chain: DevChain, contract: PaymentChannelsContract
+) -> None:
+    def wordless(method: str, params: list[Json], forward: Forward) -> Json:
+        if method == "eth_estimateGas":
+            raise Refused("always failing transaction")
+        return forward()
+
+    with fake_node(chain.rpc_url, wordless) as url:
+        sender = sender_of(connect(url), chain.accounts[0])
+        with pytest.raises(ChainReverted) as caught:
+            sender.send(hopeless(contract, sender.address))
+    assert caught.value.error == "ChannelNotFound"
 
 
 def test_a_call_that_failed_after_all_is_a_revert_with_its_reason(
@@ -106,7 +122,11 @@ def test_the_limit_caps_what_is_offered(chain: DevChain, connection: Connection)
     limit = connection.next_base_fee_wei() + connection.suggested_tip_wei()
     policy = SendPolicy(fee_per_gas_wei_max=limit)
     receipt = sender_of(connection, chain.accounts[0], policy).send(payment())
-    assert receipt.effective_gas_price_wei <= limit
+    transaction = rpc_call(
+        chain.rpc_url, "eth_getTransactionByHash", "0x" + receipt.transaction_hash.hex()
+    )
+    assert isinstance(transaction, dict)
+    assert int(transaction["maxFeePerGas"], 16) == limit
 
 
 def test_threads_share_a_sender_without_sharing_a_nonce(
@@ -234,7 +254,7 @@ def test_waiting_counts_confirmations_from_the_transactions_own_block(
 
 
 def test_waiting_survives_a_node_that_fails_in_between(chain: DevChain) -> None:
-    failures = []
+    failures: list[str] = []
 
     def flaky(method: str, params: list[Json], forward: Forward) -> Json:
         if method == "eth_getTransactionReceipt" and len(failures) < 3:

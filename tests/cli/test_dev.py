@@ -58,8 +58,9 @@ def test_the_line_says_what_is_there(options: list[str]) -> None:
             assert token.balance(address) == int(account["tokenBalance"])
 
 
-@pytest.mark.parametrize("options", [[], ["--anvil"]], ids=["embedded", "anvil"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("options", "number"), [([], signal.SIGINT), (["--anvil"], signal.SIGTERM)]
+)
 def test_a_signal_ends_it_with_exit_code_0_and_no_more_output(
     options: list[str], number: signal.Signals
 ) -> None:

@@ -26,17 +26,17 @@ from tests.protocol.strategies import addresses, amounts, bytes32, chain_ids
 DETAIL_MAX = 200
 HEX64 = "ab" * 32
 
-NOT_AMOUNTS = [
+NOT_AMOUNTS: list[object] = [
     *(None, True, 0, 7, 1.5, [], {}, "", " 1", "1 ", "1\n", "+1", "-1", "-0", "00", "01", "1.0"),
     *("1e5", "0x10", "1_000", "Infinity", "NaN", "\u0661", "\u00b2", "\uff11"),
     *(str(2**128), str(2**256), "9" * 39, "9" * 5000),
 ]
-NOT_BYTES32 = [
+NOT_BYTES32: list[object] = [
     *(None, 0, b"", [], "", "0x", HEX64, "0X" + HEX64, "0x" + HEX64[:-1], "0x" + HEX64 + "00"),
     *("0x" + HEX64.upper(), "0x" + HEX64[:-1] + "g", "0x" + HEX64[:-1] + "\n", "0x" + "9" * 5000),
     *("0x" + HEX64[:-1] + "\u0661", "0x" + HEX64[:-2] + " 1", "0x" + HEX64[:-2] + "_1"),
 ]
-NOT_CHAIN_IDS = [None, True, "1", 1.0, 0, -1, 2**53, 10**400, [1], {}]
+NOT_CHAIN_IDS: list[object] = [None, True, "1", 1.0, 0, -1, 2**53, 10**400, [1], {}]
 NOT_JSON_OBJECTS = [
     b"",
     b"null",

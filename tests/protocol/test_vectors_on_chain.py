@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from eth_abi.abi import encode
 from eth_account import Account
+from eth_typing import Address as EvmAddress
 
 from channelpay.chain.artifacts import payment_channels
 from channelpay.protocol.keccak import keccak256
@@ -69,7 +70,9 @@ class Contract:
     def send(self, sender: DevAccount, data: bytes, *, to: bytes, value: int = 0) -> None:
         fields = {
             "chainId": self.deployment.chain_id,
-            "nonce": self.chain.state_at(self.chain.head.header).get_nonce(sender.address),
+            "nonce": self.chain.state_at(self.chain.head.header).get_nonce(
+                EvmAddress(sender.address)
+            ),
             "to": to,
             "data": data,
             "value": value,
@@ -81,7 +84,7 @@ class Contract:
         self.chain.submit(bytes(signed.raw_transaction))
 
     def balance(self, address: bytes) -> int:
-        return self.chain.state_at(self.chain.head.header).get_balance(address)
+        return self.chain.state_at(self.chain.head.header).get_balance(EvmAddress(address))
 
 
 Deploy = Callable[[Deployment], Contract]
@@ -98,7 +101,7 @@ def deploy(monkeypatch: pytest.MonkeyPatch) -> Deploy:
         contract = Contract(chain, deployment)
         creation = payment_channels().bytecode + encode(["uint256"], [GRACE_SECONDS_CANONICAL])
         contract.send(DEPLOYER, creation, to=b"")
-        assert chain.state_at(chain.head.header).get_code(deployment.contract)
+        assert chain.state_at(chain.head.header).get_code(EvmAddress(deployment.contract))
         return contract
 
     return start

@@ -4,6 +4,7 @@ an InputError that repeats little of it.
 
 from __future__ import annotations
 
+import hmac
 import json
 from contextlib import suppress
 from dataclasses import replace
@@ -180,6 +181,11 @@ def test_hostile_headers_are_read_in_steps_that_grow_with_their_length(header: s
     assert parse_challenges([header]) == []
 
 
+def test_only_the_first_32_kib_of_a_header_are_read() -> None:
+    assert parse_challenges(["," * 30_000 + CHALLENGE.to_header()]) == [CHALLENGE]
+    assert parse_challenges(["," * 32_768 + CHALLENGE.to_header()]) == []
+
+
 # --- whose challenge -------------------------------------------------------------------------
 
 
@@ -212,7 +218,7 @@ def test_challenge_without_expiry_is_not_ours() -> None:
 @pytest.mark.parametrize("changed", [{"method": "tempo"}, {"intent": "charge"}])
 def test_other_method_or_intent_is_not_offered(changed: dict[str, str]) -> None:
     with pytest.raises(MethodUnsupported):
-        ISSUER.check(replace(CHALLENGE, **changed), NOW)  # type: ignore[arg-type]
+        ISSUER.check(replace(CHALLENGE, **changed), NOW)
 
 
 def test_another_secret_or_realm_makes_another_challenge() -> None:
@@ -227,6 +233,14 @@ def test_parts_of_a_challenge_cannot_change_places() -> None:
     moved = replace(CHALLENGE, request=joined, expires="", digest=None)
     with pytest.raises(InvalidChallenge):
         ISSUER.check(moved, NOW)
+
+
+def test_id_binds_the_seven_slots_of_the_draft_in_their_order() -> None:
+    challenge = replace(CHALLENGE, digest="sha-256=:YQ==:", opaque="e30")
+    slots = [challenge.realm, "evm", "session", challenge.request, challenge.expires]
+    text = "|".join([*map(str, slots), "sha-256=:YQ==:", "e30"])
+    mac = hmac.digest(SECRET, text.encode(), "sha256")
+    assert ISSUER.check(replace(challenge, id=encode_base64url(mac)), NOW) == REQUEST
 
 
 @pytest.mark.parametrize("realm", ["", "a\r\nSet-Cookie: b", "caf\u00e9", "a\tb"])

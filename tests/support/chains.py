@@ -1,4 +1,4 @@
-"""Chains for tests: the embedded one and anvil behind the same fixtures, and a node that misbehaves.
+"""Chains for tests: the embedded one and anvil behind one fixture, and a node that misbehaves.
 
 A test module that needs a chain does ``from tests.support.chains import *`` in its conftest.py and
 takes ``furnished``; every test then runs on both chains and finds them as they were at the start.
@@ -79,7 +79,11 @@ class Lost(Exception):
 
 
 class Refused(Exception):
-    """Raised by a fake node's rule: the node answers with a JSON-RPC error of this text."""
+    """Raised by a fake node's rule: the node answers with this JSON-RPC error."""
+
+    def __init__(self, message: str, code: int = -32000, data: str | None = None) -> None:
+        super().__init__(message)
+        self.error = {"code": code, "message": message} | ({} if data is None else {"data": data})
 
 
 Rule = Callable[[str, list[Json], Callable[[], Json]], Json]
@@ -98,14 +102,13 @@ class _FakeNode:
         def forward() -> Json:
             answer = json.loads(post(self._rpc_url, body))
             if "error" in answer:
-                raise Refused(answer["error"]["message"])
+                raise Refused(**answer["error"])
             return answer["result"]
 
         try:
             result = self._rule(request["method"], request["params"], forward)
         except Refused as refusal:
-            error = {"code": -32000, "message": str(refusal)}
-            return json.dumps(envelope | {"error": error}).encode()
+            return json.dumps(envelope | {"error": refusal.error}).encode()
         return json.dumps(envelope | {"result": result}).encode()
 
 

@@ -1,8 +1,8 @@
-"""The accounts of a home directory: one Web3 Secret Storage (V3) file each, as every Ethereum wallet
-reads it.
+"""The accounts of a home directory: one Web3 Secret Storage (V3) file each, as Ethereum wallets
+read and write it.
 
-``<home>/keystore/<name>.json`` has mode 0600 in a folder of mode 0700. A file that others may read or
-write is refused. No function here prints, logs or puts a secret into an error.
+``<home>/keystore/<name>.json`` has mode 0600 in a folder of mode 0700. A file that others may use
+is refused. No function here prints, logs or puts a secret into an error.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def load(home: Path, name_or_address: str, password: str) -> LocalAccount:
         raise InputError(
             f"the password does not open account {stored.name}", hint="Check the password."
         ) from None
-    account: LocalAccount = Account.from_key(key)
+    account = _local(Account.from_key(key))
     if bytes.fromhex(account.address[2:]) != stored.address:
         raise ConfigError(f"{stored.path} names another address than its key has")
     return account
@@ -91,18 +91,23 @@ def _account_from(secret_or_mnemonic: str) -> LocalAccount:
     # No cause is kept: the library's messages repeat words of the mnemonic.
     try:
         if _SECRET.match(secret_or_mnemonic):
-            return Account.from_key(secret_or_mnemonic)
+            return _local(Account.from_key(secret_or_mnemonic))
         if " " in secret_or_mnemonic:
-            return Account.from_mnemonic(" ".join(secret_or_mnemonic.split()))
+            return _local(Account.from_mnemonic(" ".join(secret_or_mnemonic.split())))
     except Exception:  # noqa: BLE001 - eth-account raises its own and eth-utils' errors alike
         raise InputError("the secret is not a valid private key or mnemonic") from None
     raise InputError("a secret is 64 hex digits, or the words of a mnemonic")
 
 
+def _local(account: LocalAccount) -> LocalAccount:
+    """eth-account's factories are declared to return anything."""
+    return account
+
+
 def _store(home: Path, name: str, account: LocalAccount, password: str) -> Address:
     if not _NAME.match(name):
         raise InputError(
-            "an account name has 1 to 64 letters, digits, '-' and '_', and begins with a letter or digit"
+            "an account name has 1 to 64 letters, digits, '-' and '_'; the first is no sign"
         )
     if not password:
         raise InputError("the password is empty")

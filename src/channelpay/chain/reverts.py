@@ -43,7 +43,8 @@ def reverted(revert_data: bytes, *, message: str = "") -> ChainReverted:
         return ChainReverted(f"panic 0x{int.from_bytes(values, 'big'):02x}", error="Panic")
     entry = _errors_by_selector().get(selector)
     if entry is None:
-        return ChainReverted(message or f"unknown error 0x{revert_data.hex()}")
+        unknown = f"unknown error 0x{revert_data.hex()}"
+        return ChainReverted(unknown if revert_data else message)
     return _contract_error(entry, values)
 
 

@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 import threading
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -13,9 +14,11 @@ from rich.table import Table
 
 from channelpay.protocol.text import checksum_address, format_amount, to_hex
 from channelpay.protocol.types import GRACE_SECONDS_CANONICAL, GRACE_SECONDS_MIN
-from channelpay.testing.accounts import BALANCE_WEI
+from channelpay.testing.accounts import BALANCE_WEI, TOKENS_EACH
 from channelpay.testing.devchain import anvil_chain, embedded_chain
-from channelpay.testing.furnished import TOKENS_EACH, FurnishedChain, furnish
+
+if TYPE_CHECKING:
+    from channelpay.testing.furnished import FurnishedChain
 
 _ETHER_DECIMALS = 18
 _TABLE_COLUMNS = 148
@@ -50,6 +53,9 @@ def dev(*, anvil: bool, port: int, grace_seconds: int, as_json: bool) -> None:
     It runs until Ctrl-C. Whatever speaks Ethereum JSON-RPC can use it, several programs at once.
     On a pipe it prints one line of JSON, once everything is there.
     """
+    # Imports web3, for which no other command should wait.
+    from channelpay.testing.furnished import furnish
+
     stopped = _stop_on_signals()
     with (anvil_chain if anvil else embedded_chain)(port) as chain:
         furnished = furnish(chain, grace_seconds)

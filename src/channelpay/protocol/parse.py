@@ -79,7 +79,7 @@ def parse_json_object(data: bytes, what: str) -> dict[str, Any]:
         value = json.loads(
             data.decode(), object_pairs_hook=_unique_names, parse_constant=_refuse_constant
         )
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InputError(f"{what} is not JSON") from error
     if not isinstance(value, dict):
         raise InputError(f"{what} is not a JSON object")

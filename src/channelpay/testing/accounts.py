@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from coincurve import PrivateKey
-from eth_account.hdaccount import key_from_seed, seed_from_mnemonic
 
 from channelpay.protocol.eip712 import address_of
 from channelpay.protocol.types import Address
@@ -20,6 +19,9 @@ MNEMONIC = "test test test test test test test test test test test junk"
 ACCOUNT_COUNT = 10
 FUNDED_COUNT = ACCOUNT_COUNT + 1
 BALANCE_WEI = 10_000 * 10**18
+"""What each account holds at the start."""
+TOKENS_EACH = 1_000_000 * 10**6
+"""Base units of the test token that each account gets where a chain is furnished with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,9 @@ def deployer_account() -> DevAccount:
 
 @cache
 def _derived() -> tuple[DevAccount, ...]:
+    # Takes half a second to import, which the process that only runs anvil need not wait for.
+    from eth_account.hdaccount import key_from_seed, seed_from_mnemonic
+
     seed = seed_from_mnemonic(MNEMONIC, "")
     paths = (f"m/44'/60'/0'/0/{index}" for index in range(FUNDED_COUNT))
     return tuple(account_of(key_from_seed(seed, path)) for path in paths)

@@ -11,12 +11,9 @@ from channelpay.chain.contract import Erc20
 from channelpay.chain.deploy import deploy, deploy_test_token
 from channelpay.chain.sender import Sender
 from channelpay.protocol.types import GRACE_SECONDS_CANONICAL, Address, Deployment
-from channelpay.testing.accounts import deployer_account
+from channelpay.testing.accounts import TOKENS_EACH, deployer_account
 from channelpay.testing.devchain import DevChain
 from channelpay.testing.token import mint
-
-TOKENS_EACH = 1_000_000 * 10**6
-"""Base units of the test token that each account gets."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -254,7 +254,7 @@ class RpcServer:
 
     def answer(self, body: bytes) -> bytes:
         """The JSON answer to a JSON request; empty if it held only notifications."""
-        # py-evm raises the interpreter's recursion limit so far that deep JSON would overflow the stack.
+        # py-evm raises the interpreter's recursion limit so far that deep JSON overflows the stack.
         nested = body.count(b"[") + body.count(b"{")
         try:
             request = json.loads(body) if nested <= _NESTED_MAX else None

@@ -1,0 +1,338 @@
+"""The payee's books: what a voucher buys, in any order, and what it does not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from channelpay.errors import (
+    AmountExceedsDeposit,
+    ChannelClosing,
+    ChannelFinalized,
+    ChannelNotFound,
+    IdempotencyKeyReused,
+    InsufficientBalance,
+    PaymentRefused,
+)
+from channelpay.protocol.rules import (
+    RETRY_WINDOW_MS,
+    ChannelRecord,
+    Decision,
+    Outcome,
+    Payment,
+    Purchase,
+    decide,
+    release,
+)
+from channelpay.protocol.text import to_hex
+from channelpay.protocol.types import (
+    AMOUNT_MAX,
+    DEPOSIT_MAX,
+    NATIVE,
+    Address,
+    Channel,
+    ChannelId,
+    ChannelState,
+    ChannelStatus,
+    Voucher,
+)
+
+NOW = 1_800_000_000_000
+DEPOSIT = 1000
+CHANNEL_ID = ChannelId(b"\x01" * 32)
+CHANNEL = Channel(
+    Address(b"\x02" * 20), Address(b"\x03" * 20), NATIVE, Address(b"\x04" * 20), bytes(32)
+)
+RECORD = ChannelRecord(CHANNEL_ID, CHANNEL, ChannelState(ChannelStatus.OPEN, DEPOSIT))
+
+
+def voucher(cumulative: int) -> Voucher:
+    """A voucher whose signature tells its amount, so that mixing two up shows."""
+    return Voucher(CHANNEL_ID, cumulative, cumulative.to_bytes(65, "big"))
+
+
+def purchase(
+    cumulative: int,
+    price: int,
+    *,
+    key: str | None = None,
+    resource: str = "GET /a",
+    now: int = NOW,
+) -> Purchase:
+    return Purchase(voucher(cumulative), price, resource, now, key)
+
+
+def bought(decision: Decision) -> Payment:
+    assert decision.payment is not None
+    return decision.payment
+
+
+def served_again(decision: Decision) -> Payment:
+    assert decision.payment is None
+    assert decision.retried is not None
+    return decision.retried
+
+
+# --- charging --------------------------------------------------------------------------------
+
+
+def test_voucher_raises_accepted_and_request_raises_spent() -> None:
+    decision = decide(RECORD, purchase(10, 7, key="k"), None)
+    record = decision.record
+    assert (record.accepted, record.spent, record.available) == (10, 7, 3)
+    assert decision.record.voucher == voucher(10)
+    assert decision.payment == Payment(CHANNEL_ID, 10, 7, "GET /a", NOW, "k", Outcome.CHARGED)
+
+
+def test_no_voucher_is_held_before_the_first() -> None:
+    assert RECORD.voucher is None
+    assert decide(RECORD, purchase(0, 0), None).record.voucher == voucher(0)
+
+
+def test_what_was_paid_ahead_buys_again_with_the_same_voucher() -> None:
+    first = decide(RECORD, purchase(10, 5), None)
+    second = decide(first.record, purchase(10, 5, resource="GET /b"), None)
+    assert second.record.available == 0
+    with pytest.raises(InsufficientBalance):
+        decide(second.record, purchase(10, 5, resource="GET /c"), None)
+
+
+def test_older_voucher_lowers_nothing() -> None:
+    first = decide(RECORD, purchase(10, 5), None)
+    second = decide(first.record, purchase(3, 5), None)
+    assert second.record.accepted == 10
+    assert second.record.voucher == voucher(10)
+    assert second.record.spent == 10
+
+
+def test_price_zero_writes_no_payment() -> None:
+    decision = decide(RECORD, purchase(10, 0), None)
+    assert decision.payment is None
+    assert decision.record.available == 10
+
+
+@given(st.permutations(range(1, 9)), st.integers(1, DEPOSIT // 8))
+def test_parallel_requests_all_succeed_in_any_order(order: list[int], price: int) -> None:
+    record = RECORD
+    for number in order:
+        record = decide(record, purchase(number * price, price, key=str(number)), None).record
+    assert (record.accepted, record.spent) == (8 * price, 8 * price)
+    assert record.voucher == voucher(8 * price)
+
+
+@given(
+    st.lists(st.integers(0, DEPOSIT), min_size=1).flatmap(
+        lambda amounts: st.tuples(st.just(amounts), st.permutations(amounts))
+    )
+)
+def test_order_of_vouchers_makes_no_difference(orders: tuple[list[int], list[int]]) -> None:
+    ends = []
+    for order in orders:
+        record = RECORD
+        for cumulative in order:
+            record = decide(record, purchase(cumulative, 0), None).record
+        ends.append(record)
+    assert ends[0] == ends[1]
+    assert ends[0].voucher == voucher(max(orders[0]))
+
+
+# --- refusals --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (ChannelStatus.ABSENT, ChannelNotFound),
+        (ChannelStatus.CLOSING, ChannelClosing),
+        (ChannelStatus.FINALIZED, ChannelFinalized),
+    ],
+)
+def test_only_an_open_channel_pays(status: ChannelStatus, error: type[PaymentRefused]) -> None:
+    record = replace(RECORD, chain=ChannelState(status, DEPOSIT))
+    with pytest.raises(error) as refusal:
+        decide(record, purchase(10, 5), None)
+    assert refusal.value.context == {"channelId": to_hex(CHANNEL_ID)}
+
+
+@pytest.mark.parametrize("promised", [DEPOSIT + 1, DEPOSIT_MAX + 1, AMOUNT_MAX])
+def test_voucher_above_the_deposit_is_refused(promised: int) -> None:
+    with pytest.raises(AmountExceedsDeposit) as refusal:
+        decide(RECORD, purchase(promised, 1), None)
+    assert refusal.value.context == {"channelId": to_hex(CHANNEL_ID), "deposit": str(DEPOSIT)}
+
+
+def test_whole_deposit_can_be_promised() -> None:
+    assert decide(RECORD, purchase(DEPOSIT, DEPOSIT), None).record.available == 0
+
+
+def test_refusal_says_which_voucher_would_do() -> None:
+    record = decide(RECORD, purchase(10, 8), None).record
+    with pytest.raises(InsufficientBalance) as refusal:
+        decide(record, purchase(11, 5, resource="GET /b"), None)
+    assert refusal.value.context == {
+        "channelId": to_hex(CHANNEL_ID),
+        "requiredCumulative": "13",
+        "acceptedCumulative": "10",
+        "spent": "8",
+        "deposit": str(DEPOSIT),
+    }
+    assert decide(record, purchase(13, 5), None).record.available == 0
+
+
+# --- retries ---------------------------------------------------------------------------------
+
+
+def test_retry_with_its_key_is_not_charged_again() -> None:
+    first = decide(RECORD, purchase(10, 5, key="k"), None)
+    again = decide(first.record, purchase(10, 5, key="k"), bought(first))
+    assert again.record == first.record
+    assert served_again(again) == replace(bought(first), attempts=2)
+
+
+def test_retry_with_its_key_has_no_window_and_keeps_its_price() -> None:
+    first = decide(RECORD, purchase(10, 5, key="k"), None)
+    late = purchase(10, 900, key="k", now=NOW + 100 * RETRY_WINDOW_MS)
+    assert served_again(decide(first.record, late, bought(first))).price == 5
+
+
+def test_retry_may_bring_a_better_voucher() -> None:
+    first = decide(RECORD, purchase(10, 10, key="k"), None)
+    again = decide(first.record, purchase(20, 10, key="k"), bought(first))
+    assert served_again(again).cumulative == 10
+    assert (again.record.accepted, again.record.spent) == (20, 10)
+
+
+def test_key_that_bought_another_resource_is_refused() -> None:
+    first = decide(RECORD, purchase(10, 5, key="k"), None)
+    with pytest.raises(IdempotencyKeyReused):
+        decide(first.record, purchase(20, 5, key="k", resource="GET /b"), bought(first))
+
+
+def test_released_payment_is_charged_on_the_retry() -> None:
+    first = decide(RECORD, purchase(10, 5, key="k"), None)
+    record, released = release(first.record, bought(first))
+    again = decide(record, purchase(10, 5, key="k"), released)
+    assert again.record.spent == 5
+    assert bought(again).outcome is Outcome.CHARGED
+
+
+@pytest.mark.parametrize(
+    ("age_ms", "is_retry"), [(0, True), (RETRY_WINDOW_MS, True), (RETRY_WINDOW_MS + 1, False)]
+)
+def test_retry_without_a_key_has_a_window(*, age_ms: int, is_retry: bool) -> None:
+    first = decide(RECORD, purchase(10, 10), None)
+    later = purchase(10, 10, now=NOW + age_ms)
+    if is_retry:
+        again = decide(first.record, later, bought(first))
+        assert (again.record, served_again(again).attempts) == (first.record, 2)
+    else:
+        with pytest.raises(InsufficientBalance):
+            decide(first.record, later, bought(first))
+
+
+def test_without_a_key_what_was_paid_ahead_is_charged() -> None:
+    first = decide(RECORD, purchase(10, 5), None)
+    assert decide(first.record, purchase(10, 5), bought(first)).record.spent == 10
+
+
+# --- release ---------------------------------------------------------------------------------
+
+
+def test_release_gives_the_price_back_once() -> None:
+    first = decide(RECORD, purchase(10, 7), None)
+    once = release(first.record, bought(first))
+    assert once[0] == replace(first.record, spent=0)
+    assert once[1] == replace(bought(first), outcome=Outcome.RELEASED, attempts=0)
+    assert release(*once) == once
+
+
+def test_charge_stays_while_one_of_its_requests_may_be_served() -> None:
+    first = decide(RECORD, purchase(10, 7, key="k"), None)
+    again = decide(first.record, purchase(10, 7, key="k"), bought(first))
+    record, payment = release(again.record, served_again(again))
+    assert (record.spent, payment) == (7, bought(first))
+    assert release(record, payment)[0].spent == 0
+
+
+class Books(RuleBasedStateMachine):
+    """The store's part played by a list: any mix of purchases, retries, releases and top-ups."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.record = RECORD
+        self.payments: list[Payment] = []
+        self.best = 0
+        self.now = NOW
+
+    @rule(
+        cumulative=st.integers(0, 2 * DEPOSIT),
+        price=st.integers(0, DEPOSIT),
+        key=st.none() | st.sampled_from("abc"),
+        resource=st.sampled_from(["GET /a", "GET /b"]),
+    )
+    def buy(self, cumulative: int, price: int, key: str | None, resource: str) -> None:
+        wanted = purchase(cumulative, price, key=key, resource=resource, now=self.now)
+        earlier = self.earlier(wanted)
+        before = self.record
+        try:
+            decision = decide(before, wanted, earlier)
+        except PaymentRefused:
+            return
+        self.record = decision.record
+        self.best = max(self.best, cumulative)
+        charged = decision.record.spent - before.spent
+        assert charged == (0 if decision.payment is None else price)
+        assert decision.payment is None or decision.retried is None
+        if decision.payment is not None:
+            self.payments.append(decision.payment)
+        if decision.retried is not None:
+            self.payments = [decision.retried if p is earlier else p for p in self.payments]
+
+    def earlier(self, wanted: Purchase) -> Payment | None:
+        for payment in reversed(self.payments):
+            if wanted.idempotency_key is not None:
+                if payment.idempotency_key == wanted.idempotency_key:
+                    return payment
+            elif (payment.cumulative, payment.resource) == (
+                wanted.voucher.cumulative_amount,
+                wanted.resource,
+            ):
+                return payment
+        return None
+
+    @precondition(lambda self: self.payments)
+    @rule(data=st.data())
+    def give_back(self, data: st.DataObject) -> None:
+        index = data.draw(st.integers(0, len(self.payments) - 1))
+        self.record, self.payments[index] = release(self.record, self.payments[index])
+
+    @rule(amount=st.integers(1, DEPOSIT))
+    def top_up(self, amount: int) -> None:
+        chain = replace(self.record.chain, deposit=self.record.chain.deposit + amount)
+        self.record = replace(self.record, chain=chain)
+
+    @rule(milliseconds=st.integers(0, 2 * RETRY_WINDOW_MS))
+    def wait(self, milliseconds: int) -> None:
+        self.now += milliseconds
+
+    @invariant()
+    def amounts_keep_their_order(self) -> None:
+        assert 0 <= self.record.spent <= self.record.accepted <= self.record.chain.deposit
+
+    @invariant()
+    def spent_is_the_sum_of_what_was_charged(self) -> None:
+        charged = [p.price for p in self.payments if p.outcome is Outcome.CHARGED]
+        assert self.record.spent == sum(charged)
+
+    @invariant()
+    def best_voucher_is_the_one_held(self) -> None:
+        assert self.record.accepted == self.best
+        held = self.record.voucher
+        assert held is None or held == voucher(self.best)
+
+
+TestBooks = Books.TestCase
