@@ -65,7 +65,7 @@ contract PaymentChannels is IPaymentChannels {
     }
 
     /// @inheritdoc IPaymentChannels
-    function topUp(Channel calldata channel, uint128 amount) external payable {
+    function topUp(Channel memory channel, uint128 amount) external payable {
         (bytes32 id, bytes32 lane, ChannelWord word) = _load(channel);
         uint256 deposit = word.deposit() + amount;
         _checkDeposit(amount, deposit);
@@ -82,7 +82,7 @@ contract PaymentChannels is IPaymentChannels {
     }
 
     /// @inheritdoc IPaymentChannels
-    function requestClose(Channel calldata channel) external {
+    function requestClose(Channel memory channel) external {
         (bytes32 id, bytes32 lane, ChannelWord word) = _load(channel);
         require(msg.sender == channel.payer, NotPayer(channel.payer));
         if (word.closeRequestedAt() != 0) return;
@@ -92,7 +92,7 @@ contract PaymentChannels is IPaymentChannels {
     }
 
     /// @inheritdoc IPaymentChannels
-    function withdraw(Channel calldata channel) external {
+    function withdraw(Channel memory channel) external {
         (bytes32 id, bytes32 lane, ChannelWord word) = _load(channel);
         require(msg.sender == channel.payer, NotPayer(channel.payer));
         uint256 requestedAt = word.closeRequestedAt();
@@ -107,7 +107,7 @@ contract PaymentChannels is IPaymentChannels {
     /* PAYEE'S ACTIONS */
 
     /// @inheritdoc IPaymentChannels
-    function settle(Channel calldata channel, uint128 cumulativeAmount, bytes calldata signature) external {
+    function settle(Channel memory channel, uint128 cumulativeAmount, bytes calldata signature) external {
         (bytes32 id, bytes32 lane, ChannelWord word) = _load(channel);
         uint256 settled = word.settled();
         require(cumulativeAmount > settled, AmountNotIncreasing(cumulativeAmount, settled));
@@ -120,7 +120,7 @@ contract PaymentChannels is IPaymentChannels {
     }
 
     /// @inheritdoc IPaymentChannels
-    function close(Channel calldata channel, uint128 cumulativeAmount, bytes calldata signature) external {
+    function close(Channel memory channel, uint128 cumulativeAmount, bytes calldata signature) external {
         (bytes32 id, bytes32 lane, ChannelWord word) = _load(channel);
         require(msg.sender == channel.payee, NotPayee(channel.payee));
         uint256 paid = 0;
@@ -158,7 +158,7 @@ contract PaymentChannels is IPaymentChannels {
     }
 
     /// @inheritdoc IPaymentChannels
-    function channelId(Channel calldata channel) external view returns (bytes32 id) {
+    function channelId(Channel memory channel) external view returns (bytes32 id) {
         (id,) = _identify(channel);
     }
 
@@ -169,7 +169,7 @@ contract PaymentChannels is IPaymentChannels {
     }
 
     /// @inheritdoc IPaymentChannels
-    function channelState(Channel calldata channel) public view returns (ChannelState memory state) {
+    function channelState(Channel memory channel) public view returns (ChannelState memory state) {
         (, bytes32 lane) = _identify(channel);
         ChannelWord word = _words[lane];
         uint256 epoch = uint32(uint256(channel.salt));
@@ -199,7 +199,7 @@ contract PaymentChannels is IPaymentChannels {
     /* INTERNAL */
 
     /// @dev The live channel of this description, or a revert: an epoch that is over or was never opened is not live.
-    function _load(Channel calldata channel) private view returns (bytes32 id, bytes32 lane, ChannelWord word) {
+    function _load(Channel memory channel) private view returns (bytes32 id, bytes32 lane, ChannelWord word) {
         (id, lane) = _identify(channel);
         word = _words[lane];
         uint256 epoch = uint32(uint256(channel.salt));
@@ -231,7 +231,7 @@ contract PaymentChannels is IPaymentChannels {
     }
 
     function _checkVoucher(
-        Channel calldata channel,
+        Channel memory channel,
         bytes32 id,
         ChannelWord word,
         uint128 cumulativeAmount,
@@ -243,7 +243,7 @@ contract PaymentChannels is IPaymentChannels {
         require(recovered != address(0) && recovered == signer, InvalidSignature());
     }
 
-    function _finalize(Channel calldata channel, bytes32 id, bytes32 lane, ChannelWord word)
+    function _finalize(Channel memory channel, bytes32 id, bytes32 lane, ChannelWord word)
         private
         returns (uint256 refund)
     {

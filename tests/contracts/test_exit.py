@@ -68,9 +68,7 @@ def test_withdraw_needs_a_close_request(world: World, channel: Channel) -> None:
         world.withdraw(channel)
 
 
-def test_the_payee_has_the_whole_grace_period_to_the_second(
-    world: World, channel: Channel
-) -> None:
+def test_the_payee_has_the_whole_grace_period_to_the_second(world: World, channel: Channel) -> None:
     over = world.request_close(channel).timestamp + GRACE_SECONDS
 
     world.next_block_at(over - 1)
@@ -144,9 +142,7 @@ def test_a_cancelled_request_starts_the_whole_grace_period_again(
         world.withdraw(channel)
 
 
-def test_a_reopened_lane_gives_the_whole_grace_period_again(
-    world: World, channel: Channel
-) -> None:
+def test_a_reopened_lane_gives_the_whole_grace_period_again(world: World, channel: Channel) -> None:
     first = world.request_close(channel).timestamp
     world.close(channel, 20)
     again = channel.with_epoch(1)

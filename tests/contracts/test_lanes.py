@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from channelpay.protocol.types import Address, Channel, ChannelState, ChannelStatus
+from channelpay.protocol.types import NATIVE, Address, Channel, ChannelState, ChannelStatus
 from tests.contracts.world import GRACE_SECONDS, World, as_struct, reverts
 
 LAST_EPOCH = 2**32 - 1
@@ -150,7 +150,7 @@ def test_each_part_of_the_description_but_the_epoch_picks_the_lane(world: World)
     others = [
         replace(channel, payer=world.stranger.address),
         replace(channel, payee=world.stranger.address),
-        replace(channel, token=bytes(20)),
+        replace(channel, token=NATIVE),
         replace(channel, authorized_signer=world.session_key.address),
         replace(channel, salt=(2 << 32).to_bytes(32, "big")),
         replace(channel, salt=(1 << 255 | 1 << 32).to_bytes(32, "big")),

@@ -182,6 +182,4 @@ def test_only_deposits_take_value(world: World, function: str) -> None:
     voucher = (50, world.sign(channel, 50)) if function in ("settle", "close") else ()
 
     with reverts(""):
-        world.send(
-            world.payer, world.contract, function, as_struct(channel), *voucher, value=1
-        )
+        world.send(world.payer, world.contract, function, as_struct(channel), *voucher, value=1)

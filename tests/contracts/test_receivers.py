@@ -1,4 +1,4 @@
-"""Receivers that revert, burn gas, bomb or come back: the other side is paid, the own share waits."""
+"""Receivers that revert, burn gas, bomb or come back: the other side is paid, their share waits."""
 
 from __future__ import annotations
 

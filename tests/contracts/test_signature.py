@@ -63,9 +63,7 @@ MUTATIONS: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS)
-def test_only_the_canonical_signature_pays(
-    world: World, channel: Channel, mutation: str
-) -> None:
+def test_only_the_canonical_signature_pays(world: World, channel: Channel, mutation: str) -> None:
     signature = MUTATIONS[mutation](world.sign(channel, 60))
 
     with reverts("InvalidSignature"):
@@ -91,9 +89,7 @@ def test_another_key_pays_nothing(world: World, channel: Channel) -> None:
             world.settle(channel, 60, world.sign_as(other, world.id(channel), 60))
 
 
-def test_with_an_authorized_signer_the_payer_key_pays_nothing(
-    world: World, asset: Address
-) -> None:
+def test_with_an_authorized_signer_the_payer_key_pays_nothing(world: World, asset: Address) -> None:
     channel = world.channel(asset, signer=world.session_key)
     world.open(channel, 100)
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 from eth_account import Account as EthAccount
+from eth_typing import Address as EvmAddress
 
 from channelpay.chain import artifacts
 from channelpay.protocol.eip712 import VoucherSigner
@@ -44,9 +44,7 @@ TOKENS_MINTED = 2**100
 """What payer and stranger hold of each token, in base units; more than any deposit."""
 UNLIMITED = 2**256 - 1
 GAS = 3_000_000
-MOCKS = [
-    f"contracts/mocks/{name}.sol" for name in ("HostileTokens", "HostileWallets", "TestToken")
-]
+MOCKS = [f"contracts/mocks/{name}.sol" for name in ("HostileTokens", "HostileWallets", "TestToken")]
 
 
 class Reverted(Exception):
@@ -211,9 +209,7 @@ class World:
 
     def give_ether(self, wallet: Wallet, value: int) -> None:
         """Pay wei into a wallet through its one function that does not refuse them."""
-        self._transact(
-            self.stranger, wallet.address, _execute(ZERO_ADDRESS, 0, b""), value, GAS
-        )
+        self._transact(self.stranger, wallet.address, _execute(ZERO_ADDRESS, 0, b""), value, GAS)
 
     def send(
         self,
@@ -277,7 +273,12 @@ class World:
         )
 
     def open(
-        self, channel: Channel, deposit: int, *, sender: Sender | None = None, value: int | None = None
+        self,
+        channel: Channel,
+        deposit: int,
+        *,
+        sender: Sender | None = None,
+        value: int | None = None,
     ) -> Receipt:
         """``open``, with the right value unless told another."""
         return self.send(
@@ -293,7 +294,12 @@ class World:
         )
 
     def top_up(
-        self, channel: Channel, amount: int, *, sender: Sender | None = None, value: int | None = None
+        self,
+        channel: Channel,
+        amount: int,
+        *,
+        sender: Sender | None = None,
+        value: int | None = None,
     ) -> Receipt:
         """``topUp`` by the payer unless told otherwise."""
         return self.send(
@@ -371,7 +377,11 @@ class World:
 
     def sign_as(self, signer: DevAccount, channel_id: ChannelId, cumulative: int) -> bytes:
         """The signature of a voucher by any key."""
-        return VoucherSigner(self.deployment, signer.private_key).sign(channel_id, cumulative).signature
+        return (
+            VoucherSigner(self.deployment, signer.private_key)
+            .sign(channel_id, cumulative)
+            .signature
+        )
 
     def id(self, channel: Channel) -> ChannelId:
         """The channel's id as Python computes it."""
@@ -389,17 +399,15 @@ class World:
         """In base units; of native currency, with what was paid for gas added back."""
         if token == NATIVE:
             state = self.chain.state_at(self.chain.head.header)
-            return int(state.get_balance(account)) + self.fees.get(account, 0)
+            return int(state.get_balance(EvmAddress(account))) + self.fees.get(account, 0)
         return int(self.read(Contract(token, self.token.abi), "balanceOf", account))
 
     @contextmanager
-    def pays(self, token: Address, expected: dict[Sender | Contract, int]) -> Iterator[None]:
-        """Expect these changes of balances inside, in base units."""
+    def pays(self, token: Address, expected: Mapping[Any, int]) -> Iterator[None]:
+        """Expect these changes of balances inside, in base units, by whoever has an address."""
         before = {one.address: self.balance(token, one.address) for one in expected}
         yield
-        changes = {
-            one: self.balance(token, one.address) - before[one.address] for one in expected
-        }
+        changes = {one: self.balance(token, one.address) - before[one.address] for one in expected}
         assert changes == expected
 
     # Details
@@ -409,7 +417,7 @@ class World:
 
     def _nonce(self, account: DevAccount) -> int:
         state = self.chain.state_at(self.chain.head.header)
-        return int(state.get_nonce(account.address))
+        return int(state.get_nonce(EvmAddress(account.address)))
 
     def _transact(
         self, sender: DevAccount, to: bytes, data: bytes, value: int, gas: int
@@ -429,7 +437,7 @@ class World:
                 (topic.to_bytes(32, "big") for topic in log.topics), log.data
             )
             for log in receipt.logs
-            if log.address == self.contract.address
+            if bytes(log.address) == self.contract.address
         )
         return Receipt(gas_used, block.header.timestamp, events)
 
