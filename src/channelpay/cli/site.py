@@ -1,0 +1,167 @@
+"""``channelpay site``: any folder of files as a paid site, in a process of its own."""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from channelpay.cli.common import home, pass_output, password_option, read_password
+from channelpay.cli.output import Output, json_option
+from channelpay.errors import ConfigError
+from channelpay.protocol.text import checksum_address, to_hex
+
+if TYPE_CHECKING:
+    from eth_account.signers.local import LocalAccount
+    from rich.table import Table
+
+    from channelpay.payee.payee import Payee
+    from channelpay.payee.prices import PriceRule
+
+_BOOKS = "books.sqlite3"
+_SECRET = "challenge.key"  # noqa: S105  a file name
+
+
+@click.command(
+    epilog="Example: channelpay site docs --token eth --price 0.0001 --account shop "
+    "--free '/README.md' --rpc http://127.0.0.1:8545"
+)
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--token", required=True, metavar="eth|ADDRESS", help="What is paid with.")
+@click.option("--price", metavar="AMOUNT", help="The price of every file, in units of the token.")
+@click.option(
+    "--prices", "price_file", type=click.Path(path_type=Path), help="A TOML file of price rules."
+)
+@click.option("--free", multiple=True, metavar="PATTERN", help="With --price: files that are free.")
+@click.option("--payee", metavar="ADDRESS", help="Who is paid, if no --account is given.")
+@click.option(
+    "--account",
+    metavar="NAME",
+    help="A keystore account that is paid, and closes channels with its key."
+    "  [env var: CHANNELPAY_ACCOUNT, without --payee]",
+)
+@password_option
+@click.option("--rpc", envvar="CHANNELPAY_RPC", required=True, metavar="URL", help="The chain.")
+@click.option("--contract", envvar="CHANNELPAY_CONTRACT", metavar="ADDRESS", help="The contract.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option(
+    "--port", type=click.IntRange(0, 65_535), default=8402, show_default=True, help="0: a free one."
+)
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path),
+    help="The folder of the books and the challenge secret (default: CHANNELPAY_HOME/site).",
+)
+@click.option(
+    "--suggested-deposit", metavar="AMOUNT", help="Told to clients, in units of the token."
+)
+@click.option(
+    "--confirmations",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="What an open or top-up needs before it counts.",
+)
+@json_option
+@pass_output
+def site(  # noqa: PLR0913  each is one option
+    output: Output,
+    /,
+    *,
+    directory: Path,
+    price: str | None,
+    price_file: Path | None,
+    free: tuple[str, ...],
+    account: str | None,
+    password_file: Path | None,
+    host: str,
+    port: int,
+    state: Path | None,
+    **terms: Any,
+) -> None:
+    """Serve the files of DIRECTORY for payment.
+
+    Markdown is shown as pages, everything else as it is; dot files are not shown. It runs until
+    Ctrl-C or SIGTERM. On a pipe it prints one line of JSON, once it can be asked.
+    """
+    from channelpay.payee.folder import Folder
+    from channelpay.payee.server import listen, serve, url_of_socket
+    from channelpay.payee.site import PaidSite, site_rules
+
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
+    logging.getLogger("channelpay").setLevel(logging.INFO)
+    state = state or home() / "site"
+    folder = Folder(directory, [state, *([price_file] if price_file else [])])
+    terms["prices"] = site_rules(_rules(price, price_file, free))
+    if account is None and terms["payee"] is None:
+        account = os.environ.get("CHANNELPAY_ACCOUNT")
+    terms["account"] = None if account is None else _account(account, password_file)
+    with listen(host, port) as listening, closing(_payee(state, terms)) as payee:
+        url = url_of_socket(listening)
+        output.show(_members(url, payee), lambda: _table(url, payee))
+        serve(PaidSite(folder, payee), listening)
+
+
+def _payee(state: Path, terms: dict[str, Any]) -> Payee:
+    from channelpay.payee.payee import Payee
+    from channelpay.payee.secret import kept_secret
+
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    secret = kept_secret(state / _SECRET)
+    return Payee.create(**terms, store=f"sqlite:///{state / _BOOKS}", challenge_secret=secret)
+
+
+def _rules(price: str | None, price_file: Path | None, free: tuple[str, ...]) -> list[PriceRule]:
+    from channelpay.payee.prices import read_price_file
+    from channelpay.payee.site import flat_rules
+
+    if price_file is not None and price is None and not free:
+        return read_price_file(price_file)
+    if price is not None and price_file is None:
+        return flat_rules(price, free)
+    raise ConfigError(
+        "the prices are missing, or given twice",
+        hint="Give --price AMOUNT (and --free PATTERN), or --prices FILE.",
+    )
+
+
+def _account(name: str, password_file: Path | None) -> LocalAccount:
+    from channelpay.chain import keystore
+
+    return keystore.load(home(), name, read_password(password_file, f"Password of {name}"))
+
+
+def _members(url: str, payee: Payee) -> dict[str, object]:
+    """What programs read; prices are decimal strings in base units of the token."""
+    terms = payee.terms
+    return {
+        "url": url,
+        "payee": to_hex(terms.payee),
+        "token": to_hex(terms.token.address),
+        "tokenSymbol": terms.token.symbol,
+        "tokenDecimals": terms.token.decimals,
+        "chainId": terms.deployment.chain_id,
+        "contract": to_hex(terms.deployment.contract),
+        "prices": [
+            {"method": method, "path": path, "price": str(amount)}
+            for method, path, amount in payee.prices.summary()
+        ],
+    }
+
+
+def _table(url: str, payee: Payee) -> Table:
+    from rich.table import Table
+
+    terms = payee.terms
+    table = Table(title="Paid site", show_header=False, caption="Ctrl-C stops it.")
+    table.add_row("URL", url)
+    table.add_row("Payee", checksum_address(terms.payee))
+    table.add_row("Chain id", str(terms.deployment.chain_id))
+    table.add_row("Contract", checksum_address(terms.deployment.contract), end_section=True)
+    for method, path, amount in payee.prices.summary():
+        table.add_row(f"{method} {path}", terms.token.format(amount) if amount else "free")
+    return table

@@ -1,0 +1,21 @@
+"""Get paid for HTTP requests over payment channels.
+
+Any ASGI application, in ten lines::
+
+from channelpay.payee import Payee, PaymentMiddleware, PriceRule
+
+payee = Payee.create(
+    rpc="http://127.0.0.1:8545",
+    payee="0x70997970C51812dc3A010C7d01b50e0d17dc79C8",
+    token="eth",
+    prices=[PriceRule("/articles/**", "0.0001")],
+    store="sqlite:///books.sqlite3",
+)
+app = PaymentMiddleware(app, payee)
+"""
+
+from channelpay.payee.asgi import PaymentFacts, PaymentMiddleware
+from channelpay.payee.payee import Payee
+from channelpay.payee.prices import PriceRule, read_price_file
+
+__all__ = ["Payee", "PaymentFacts", "PaymentMiddleware", "PriceRule", "read_price_file"]

@@ -1,0 +1,65 @@
+"""Taking the money: close or settle a channel on chain, and enter what came of it.
+
+Every method blocks until the transaction is confirmed. Raises
+:class:`~channelpay.errors.ChainReverted`, :class:`~channelpay.errors.InsufficientFunds` (gas) and
+:class:`~channelpay.errors.NetworkError`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from channelpay.chain.sender import Sender
+from channelpay.chain.types import ContractCall
+from channelpay.errors import PaymentRefused
+from channelpay.payee.chain_link import ChainLink, with_deposit
+from channelpay.protocol.rules import ChannelRecord
+from channelpay.protocol.types import Voucher
+from channelpay.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A confirmed close or settlement: the channel after it, and its transaction (32 bytes)."""
+
+    record: ChannelRecord
+    transaction_hash: bytes
+
+
+class Closer:
+    """Closes and settles with the payee's account, which pays the gas."""
+
+    def __init__(self, link: ChainLink, sender: Sender, store: Store) -> None:
+        self._link = link
+        self._sender = sender
+        self._store = store
+
+    def close(self, record: ChannelRecord, voucher: Voucher | None = None) -> Taken:
+        """Settle with ``voucher`` (or the best one held), refund the rest, finalize."""
+        last = voucher or record.voucher
+        if last is None:
+            return self._take(record, self._link.contract.close(record.channel))
+        amount, signature = last.cumulative_amount, last.signature
+        return self._take(record, self._link.contract.close(record.channel, amount, signature))
+
+    def settle(self, record: ChannelRecord) -> Taken:
+        """Take what the best voucher promises; the channel stays as it is."""
+        if record.accepted <= record.chain.settled:
+            raise PaymentRefused("no voucher promises more than what is settled already")
+        call = self._link.contract.settle(record.channel, record.accepted, record.signature)
+        return self._take(record, call)
+
+    def _take(self, record: ChannelRecord, call: ContractCall) -> Taken:
+        try:
+            receipt = self._sender.send(call)
+        finally:
+            # Also after a refusal: what the books said of the channel was wrong then.
+            updated = self._refreshed(record)
+        return Taken(updated, receipt.transaction_hash)
+
+    def _refreshed(self, record: ChannelRecord) -> ChannelRecord:
+        (view,) = self._link.views([record.channel])
+        # The transaction took a while: a top-up may have been entered beside it.
+        current = self._store.record(record.channel_id) or record
+        view = with_deposit(view, current.chain.deposit)
+        return self._store.update_chain(record.channel_id, view).result()

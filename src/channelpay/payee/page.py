@@ -1,0 +1,64 @@
+"""The 402 page for people: what a page costs, who is paid, and how. No scripts, nothing loaded."""
+
+from __future__ import annotations
+
+import shlex
+from html import escape
+
+from channelpay.payee.prices import Quote
+from channelpay.payee.style import STYLE
+from channelpay.payee.terms import Terms
+from channelpay.protocol.text import checksum_address
+from channelpay.protocol.types import NATIVE
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="robots" content="noindex">
+<title>Payment required: {price}</title>
+<style>{style}</style>
+</head>
+<body>
+<main>
+<p class="kicker">402 · Payment required</p>
+<h1>This page costs <strong class="price">{price}</strong></h1>
+{description}
+<h2>Read it from the command line</h2>
+<pre class="command"><code>channelpay pay {url}</code></pre>
+<p>The payment goes over a payment channel: you lock a deposit once, sign a voucher for each page,
+and get back what you did not spend when the channel is closed.{deposit}</p>
+<h2>Who is paid, and how</h2>
+<dl>
+<dt>Price</dt><dd>{price}</dd>
+<dt>Payee</dt><dd><code>{payee}</code></dd>
+<dt>Token</dt><dd>{token}</dd>
+<dt>Contract</dt><dd><code>{contract}</code></dd>
+<dt>Chain id</dt><dd>{chain_id}</dd>
+</dl>
+</main>
+</body>
+</html>
+"""
+
+
+def payment_page(terms: Terms, quote: Quote, url: str) -> str:
+    """A self-contained HTML document for a resource at ``url``."""
+    token = terms.token
+    deposit = terms.suggested_deposit
+    return _PAGE.format(
+        style=STYLE,
+        price=escape(token.format(quote.asked)),
+        description=f"<p>{escape(quote.description)}</p>" if quote.description else "",
+        url=escape(shlex.quote(url)),
+        deposit=f" A deposit of {escape(token.format(deposit))} is suggested." if deposit else "",
+        payee=checksum_address(terms.payee),
+        token=escape(token.symbol) + _token_address(token.address),
+        contract=checksum_address(terms.deployment.contract),
+        chain_id=terms.deployment.chain_id,
+    )
+
+
+def _token_address(address: bytes) -> str:
+    return "" if address == NATIVE else f" <code>{checksum_address(address)}</code>"

@@ -1,0 +1,115 @@
+"""A folder of files as a paid site: Markdown as pages, other files as they are, an index with
+prices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from channelpay.payee.asgi import App, PaymentMiddleware, Receive, Scope, Send
+from channelpay.payee.folder import Folder, url_of
+from channelpay.payee.markdown import html_page, markdown_page, markdown_title
+from channelpay.payee.payee import Payee
+from channelpay.payee.prices import PriceRule
+from channelpay.protocol.text import checksum_address
+
+HEALTH_PATH = "/healthz"
+MARKDOWN_SUFFIX = ".md"
+_ALWAYS_FREE = (HEALTH_PATH, "/", "/**/")
+_READING = frozenset({"GET", "HEAD"})
+# Pages of other people's Markdown may show pictures from anywhere, and run nothing.
+_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src * data:; base-uri 'none';"
+    " form-action 'none'"
+)
+
+
+def site_rules(rules: Iterable[PriceRule]) -> list[PriceRule]:
+    """The rules of a site: indexes and the health check are always free."""
+    return [*(PriceRule(path, "0") for path in _ALWAYS_FREE), *rules]
+
+
+def flat_rules(price: str, free: Iterable[str]) -> list[PriceRule]:
+    """One price for every file but those that match a pattern of ``free``."""
+    return [*(PriceRule(path, "0") for path in free), PriceRule("/**", price)]
+
+
+class PaidSite:
+    """The ASGI application. What is not there is 404 before anybody pays for it."""
+
+    def __init__(self, folder: Folder, payee: Payee) -> None:
+        self._folder = folder
+        self._pages = _Pages(folder, payee)
+        self._paid = PaymentMiddleware(self._pages.application, payee)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        application: App = self._paid
+        if scope["type"] != "http" or not self._serves(scope["method"], scope["path"]):
+            application = self._pages.application
+        await application(scope, receive, send)
+
+    def _serves(self, method: str, path: str) -> bool:
+        return method in _READING and self._folder.find(path) is not None
+
+
+class _Pages:
+    """What is behind the payment, and what is free."""
+
+    def __init__(self, folder: Folder, payee: Payee) -> None:
+        self._folder = folder
+        self._payee = payee
+        self.application = Starlette(
+            routes=[Route(HEALTH_PATH, self._health), Route("/{path:path}", self._page)]
+        )
+
+    # Not async: Starlette runs them in a thread, since they read the disk.
+
+    def _health(self, _: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    def _page(self, request: Request) -> Response:
+        path = request.scope["path"]
+        file = self._folder.find(path)
+        if file is None:
+            return self._index(path) if self._folder.is_folder(path) else _not_found()
+        if file.suffix.lower() == MARKDOWN_SUFFIX:
+            return _html(markdown_page(file))
+        return FileResponse(file)
+
+    def _index(self, path: str) -> Response:
+        title = "Pages" if path == "/" else f"Pages in {path}"
+        payee = checksum_address(self._payee.terms.payee)
+        how = f"Pay with <code>channelpay pay URL</code>. The payee is <code>{payee}</code>."
+        body = [
+            f"<h1>{escape(title)}</h1>",
+            '<ul class="pages">',
+            *map(self._entry, self._folder.list(path)),
+            "</ul>",
+            f"<p>{how}</p>",
+        ]
+        return _html(html_page(title, "\n".join(body)))
+
+    def _entry(self, path: str) -> str:
+        file = self._folder.find(path)
+        title = path.lstrip("/")
+        if file is not None and file.suffix.lower() == MARKDOWN_SUFFIX:
+            title = markdown_title(file)
+        quote = self._payee.quote("GET", path)
+        cost = self._payee.terms.token.format(quote.asked) if quote else "free"
+        link = f'<a href="{escape(url_of(path))}">{escape(title)}</a>'
+        return f'<li><span>{link}</span><span class="cost">{escape(cost)}</span></li>'
+
+
+def _html(page: str) -> Response:
+    return HTMLResponse(page, headers={"content-security-policy": _POLICY})
+
+
+def _not_found() -> Response:
+    body = '<h1>Not found</h1>\n<p>There is no such page. <a href="/">All pages</a></p>'
+    return HTMLResponse(html_page("Not found", body), status_code=404)

@@ -1,0 +1,367 @@
+"""Pages that are paid for: opening, paying, retrying, topping up, closing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import httpx2
+import pytest
+
+from channelpay.payee import PaymentFacts
+from channelpay.protocol.rules import Outcome
+from channelpay.protocol.wire import VoucherPayload
+from tests.payee.shop import (
+    DEPOSIT,
+    PRICE,
+    OpenChannel,
+    Shop,
+    challenges_of,
+    receipt_of,
+    wait_for,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_priced_page_without_payment_asks_for_it(shop: Shop) -> None:
+    response = await shop.get("/page")
+
+    assert response.status_code == 402
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.headers["cache-control"] == "no-store"
+    assert response.json()["code"] == "payment-required"
+    (challenge,) = challenges_of(response)
+    request = shop.payee.terms.request(PRICE, "One page")
+    assert (challenge.method, challenge.intent, challenge.request) == (
+        "evm",
+        "session",
+        request.encode(),
+    )
+    assert request.suggested_deposit == 1_000_000
+
+
+async def test_a_free_page_needs_no_payment_and_ignores_one(shop: Shop) -> None:
+    responses = [await shop.get("/free/page"), await shop.get("/free/page", "Payment nonsense")]
+
+    assert [response.status_code for response in responses] == [200, 200]
+    assert "payment-receipt" not in responses[1].headers
+    assert "channelpay" not in shop.application.scopes[0]
+
+
+async def test_another_authorization_scheme_is_no_payment(shop: Shop) -> None:
+    response = await shop.get("/page", "Basic dXNlcjpwYXNz")
+
+    assert response.json()["code"] == "payment-required"
+
+
+async def test_an_open_with_its_first_voucher_pays_at_once(shop: Shop) -> None:
+    channel = shop.payer.open()
+    header = shop.header(channel.open_payload(PRICE), source=channel.source)
+
+    response = await shop.get("/page", header)
+
+    assert (response.status_code, response.text) == (200, "content")
+    receipt = receipt_of(response)
+    assert (receipt.channel_id, receipt.accepted, receipt.spent) == (channel.id, PRICE, PRICE)
+    assert response.headers["cache-control"] == "private, max-age=60"
+
+
+async def test_the_application_learns_who_paid_what(shop: Shop) -> None:
+    channel = await shop.opened()
+
+    await shop.pay(channel, 3 * PRICE)
+
+    assert shop.application.scopes[-1]["channelpay"] == PaymentFacts(
+        channel.id, channel.channel.payer, PRICE, 3 * PRICE, PRICE
+    )
+
+
+async def test_a_session_key_signs_for_the_payer(shop: Shop) -> None:
+    signer = shop.payer.furnished.chain.accounts[5]
+    channel = shop.payer.open(authorized_signer=signer.address)
+    by_session_key = OpenChannel(
+        channel.channel,
+        channel.id,
+        channel.transaction_hash,
+        type(channel.signer)(shop.deployment, signer.private_key),
+        channel.source,
+    )
+    assert (await shop.open(channel)).status_code == 402
+    await shop.open(by_session_key)
+
+    assert (await shop.pay(by_session_key, PRICE)).status_code == 200
+    assert (await shop.pay(channel, 2 * PRICE)).json()["code"] == "signer-mismatch"
+
+
+async def test_each_page_raises_spent_by_its_own_price(shop: Shop) -> None:
+    channel = await shop.opened()
+
+    await shop.pay(channel, PRICE)
+    response = await shop.pay(channel, 3 * PRICE, "/dear")
+
+    assert receipt_of(response).spent == 3 * PRICE
+
+
+async def test_a_challenge_pays_for_any_page_up_to_its_amount(shop: Shop) -> None:
+    channel = await shop.opened()
+    header = shop.header(VoucherPayload(channel.sign(2 * PRICE)), shop.challenge(2 * PRICE))
+
+    response = await shop.get("/page", header)
+
+    assert receipt_of(response).spent == PRICE
+
+
+async def test_parallel_requests_on_one_channel_all_succeed(shop: Shop) -> None:
+    channel = await shop.opened()
+    cumulative = [PRICE * number for number in range(1, 41)]
+
+    responses = await asyncio.gather(*(shop.pay(channel, amount) for amount in cumulative))
+    paid = {response.status_code for response in responses}
+
+    # Vouchers that overtake smaller ones find their money there; the smaller ones come after.
+    retries = [r for r in responses if r.status_code == 402]
+    assert paid == {200}, [r.json() for r in retries]
+    assert shop.spent(channel) == 40 * PRICE
+
+
+async def test_vouchers_that_arrive_in_the_wrong_order_all_pay(shop: Shop) -> None:
+    channel = await shop.opened()
+
+    responses = [await shop.pay(channel, n * PRICE) for n in (3, 1, 2)]
+
+    assert [response.status_code for response in responses] == [200, 200, 200]
+    assert (receipt_of(responses[-1]).accepted, shop.spent(channel)) == (3 * PRICE, 3 * PRICE)
+
+
+async def test_a_retry_with_the_same_key_is_served_and_not_charged(shop: Shop) -> None:
+    channel = await shop.opened()
+
+    responses = [await shop.pay(channel, PRICE, key="k") for _ in range(3)]
+
+    assert [response.text for response in responses] == ["content"] * 3
+    assert shop.spent(channel) == PRICE
+
+
+async def test_a_head_updates_the_voucher_and_is_not_charged(shop: Shop) -> None:
+    channel = await shop.opened()
+    header = shop.header(VoucherPayload(channel.sign(5 * PRICE)))
+
+    response = await shop.get("/page", header, method="HEAD")
+
+    receipt = receipt_of(response)
+    assert (response.status_code, receipt.accepted, receipt.spent) == (200, 5 * PRICE, 0)
+    assert (await shop.get("/page", method="HEAD")).status_code == 402
+
+
+async def test_a_post_is_paid_for_and_its_body_arrives(shop: Shop) -> None:
+    channel = await shop.opened()
+    header = shop.header(VoucherPayload(channel.sign(PRICE)))
+
+    response = await shop.request(
+        "/page", [("Authorization", header)], method="POST", content=b"x" * 100_000
+    )
+
+    assert (response.status_code, response.content) == (200, b"x" * 100_000)
+
+
+@pytest.mark.parametrize("path", ["/error", "/missing", "/raise", "/silent"])
+async def test_a_request_that_the_site_fails_is_not_charged(shop: Shop, path: str) -> None:
+    channel = await shop.opened()
+    try:
+        response = await shop.pay(channel, PRICE, path)
+        assert response.status_code >= 400
+        assert "payment-receipt" not in response.headers
+    except AssertionError:
+        assert path == "/silent"
+
+    assert shop.spent(channel) == 0
+    assert receipt_of(await shop.pay(channel, PRICE)).spent == PRICE
+
+
+@pytest.mark.parametrize("path", ["/moved", "/unchanged"])
+async def test_a_redirect_is_charged_and_has_a_receipt(shop: Shop, path: str) -> None:
+    channel = await shop.opened()
+
+    assert receipt_of(await shop.pay(channel, PRICE, path)).spent == PRICE
+
+
+async def test_what_breaks_off_after_the_first_byte_stays_charged(shop: Shop) -> None:
+    channel = await shop.opened()
+
+    await shop.pay(channel, PRICE, "/breaks-off")
+
+    assert shop.spent(channel) == PRICE
+
+
+async def test_a_cancelled_request_is_not_charged(shop: Shop) -> None:
+    channel = await shop.opened()
+    request = asyncio.ensure_future(shop.pay(channel, PRICE, "/slow"))
+    await shop.application.slow_arrived.get()
+
+    request.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await request
+
+    assert receipt_of(await shop.pay(channel, PRICE)).spent == PRICE
+
+
+async def test_a_request_cancelled_while_the_books_are_written_is_not_charged(
+    shop: Shop,
+) -> None:
+    channel = await shop.opened()
+    for steps in range(12):
+        request = asyncio.ensure_future(shop.pay(channel, (steps + 1) * PRICE, "/slow"))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        request.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await request
+
+    await asyncio.sleep(0)
+    wait_for(lambda: shop.spent(channel) == 0)
+
+
+async def _disconnected(shop: Shop, header: str, key: str) -> list[dict[str, object]]:
+    """A request whose client is gone before the application answers."""
+    sent: list[dict[str, object]] = []
+
+    async def receive() -> dict[str, object]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: object) -> None:
+        sent.append(dict(message))  # type: ignore[call-overload]
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/page",
+        "headers": [
+            (b"host", b"shop.example"),
+            (b"authorization", header.encode()),
+            (b"idempotency-key", key.encode()),
+        ],
+    }
+    await shop.middleware(scope, receive, send)
+    return sent
+
+
+async def test_a_client_that_is_gone_before_the_first_byte_is_not_charged(shop: Shop) -> None:
+    channel = await shop.opened()
+
+    await _disconnected(shop, shop.header(VoucherPayload(channel.sign(PRICE))), "k")
+
+    assert shop.spent(channel) == 0
+
+
+async def test_breaking_a_request_off_beside_its_served_retry_gives_nothing_back(
+    shop: Shop,
+) -> None:
+    channel = await shop.opened()
+    first = asyncio.ensure_future(shop.pay(channel, PRICE, "/slow", key="k"))
+    await shop.application.slow_arrived.get()
+    second = asyncio.ensure_future(shop.pay(channel, PRICE, "/slow", key="k"))
+    await shop.application.slow_arrived.get()
+
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    shop.application.go_on.set()
+
+    assert (await second).status_code == 200
+    assert shop.spent(channel) == PRICE
+
+
+async def test_a_top_up_counts_and_is_answered_without_content(shop: Shop) -> None:
+    channel = await shop.opened(deposit=PRICE)
+    assert (await shop.pay(channel, 2 * PRICE)).json()["code"] == "amount-exceeds-deposit"
+
+    response = await shop.top_up(channel, shop.payer.top_up(channel, PRICE))
+
+    assert (response.status_code, response.content) == (204, b"")
+    assert receipt_of(response).channel_id == channel.id
+    assert len([s for s in shop.application.scopes if s["method"] == "GET"]) == 0
+    assert (await shop.pay(channel, 2 * PRICE)).status_code == 200
+
+
+async def test_a_close_pays_the_payee_and_refunds_the_rest(shop: Shop) -> None:
+    channel = await shop.opened()
+    await shop.pay(channel, 5 * PRICE)
+
+    response = await shop.close(channel, PRICE)
+
+    body = response.json()
+    assert (response.status_code, body["status"]) == (200, "closed")
+    assert (body["settled"], body["refund"]) == (str(PRICE), str(DEPOSIT - PRICE))
+    receipt = receipt_of(response)
+    assert receipt.transaction_hash is not None
+    assert body["txHash"] == "0x" + receipt.transaction_hash.hex()
+    assert (await shop.pay(channel, 6 * PRICE)).json()["code"] == "channel-finalized"
+    assert (await shop.close(channel, PRICE)).json()["code"] == "channel-finalized"
+
+
+async def test_a_close_voucher_below_what_was_spent_does_not_shortchange_the_payee(
+    shop: Shop,
+) -> None:
+    channel = await shop.opened()
+    await shop.pay(channel, 2 * PRICE, "/dear")
+
+    response = await shop.close(channel, PRICE)
+
+    assert response.json()["settled"] == str(2 * PRICE)
+
+
+async def test_a_channel_on_which_nothing_was_bought_is_closed_for_nothing(shop: Shop) -> None:
+    channel = await shop.opened()
+
+    response = await shop.close(channel, 0)
+
+    assert (response.json()["settled"], response.json()["refund"]) == ("0", str(DEPOSIT))
+
+
+async def test_nothing_is_bought_beside_a_close(shop: Shop) -> None:
+    channel = await shop.opened()
+    await shop.pay(channel, PRICE)
+
+    closing = asyncio.ensure_future(shop.close(channel, PRICE))
+    answers: list[httpx2.Response] = []
+    while not closing.done():
+        answers.append(await shop.pay(channel, (len(answers) + 2) * PRICE))
+        # A refusal waits for nothing; the close has to have its turn.
+        await asyncio.sleep(0)
+    settled = int((await closing).json()["settled"])
+
+    served = [response for response in answers if response.status_code == 200]
+    codes = {response.json()["code"] for response in answers if response.status_code != 200}
+    assert settled == shop.spent(channel) == (1 + len(served)) * PRICE
+    assert codes <= {"channel-closing", "channel-finalized"}
+
+
+async def test_released_payments_stay_in_the_ledger(shop: Shop) -> None:
+    channel = await shop.opened()
+    await shop.pay(channel, PRICE, "/error")
+
+    (payment,) = shop.payments(channel)
+
+    assert payment.outcome is Outcome.RELEASED
+
+
+async def test_a_browser_gets_a_page_that_says_what_to_do(shop: Shop) -> None:
+    accept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+
+    response = await shop.get("/page?a=1&b=<2>", Accept=accept)
+
+    assert response.status_code == 402
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    assert challenges_of(response)
+    for piece in ("0.01 TUSD", "One page", "channelpay pay", "a=1&amp;b=%3C2%3E"):
+        assert piece in response.text
+    assert "<script" not in response.text
+    assert "<2>" not in response.text
+
+
+@pytest.mark.parametrize("accept", ["*/*", "application/json", "text/html;q=0, */*"])
+async def test_a_program_gets_problem_json(shop: Shop, accept: str) -> None:
+    response = await shop.get("/page", Accept=accept)
+
+    assert json.loads(response.content)["type"].endswith("/payment-required")

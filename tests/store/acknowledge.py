@@ -1,0 +1,35 @@
+"""A process that buys without end and prints each purchase once it is acknowledged.
+
+``python -m tests.store.acknowledge FILE``: somebody kills it.
+"""
+
+from __future__ import annotations
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from channelpay.store import SqliteStore
+from tests.store.books import purchase
+
+WORKERS = 8
+
+
+def main() -> None:
+    store = SqliteStore(Path(sys.argv[1]))
+
+    def buy_without_end(worker: int) -> None:
+        bought = 0
+        while True:
+            key = f"{worker}-{bought}"
+            store.accept(purchase(10**9, 1, key=key)).result()
+            sys.stdout.write(f"{key}\n")
+            sys.stdout.flush()
+            bought += 1
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        list(pool.map(buy_without_end, range(WORKERS)))
+
+
+if __name__ == "__main__":
+    main()
