@@ -1,0 +1,244 @@
+"""What several commands share: the home directory, accounts, passwords, the payer, amounts."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from channelpay.cli.output import Output
+from channelpay.errors import ConfigError, InputError
+from channelpay.protocol.parse import parse_address
+from channelpay.protocol.text import format_amount, parse_human_amount, to_hex
+from channelpay.protocol.types import NATIVE, Address
+
+if TYPE_CHECKING:
+    from channelpay.chain.keystore import StoredAccount
+    from channelpay.payer.client import Payer
+    from channelpay.payer.limits import Limits
+    from channelpay.payer.observer import Observer
+    from channelpay.payer.records import Token
+    from channelpay.payer.state import PayerState
+    from channelpay.payer.steps import Step
+
+PASSWORD_BYTES_MAX = 4096
+BOOKS = "payer.sqlite3"
+SHORT_DIGITS = 8
+
+pass_output = click.make_pass_decorator(Output)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """The options that most commands take, as they were given."""
+
+    rpc: str | None
+    contract: str | None
+    account: str | None
+    password_file: Path | None
+
+
+def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--rpc --contract --account --password-file``; the command gets them as ``setting``."""
+
+    @click.option("--rpc", envvar="CHANNELPAY_RPC", metavar="URL", help="An Ethereum node.")
+    @click.option(
+        "--contract",
+        envvar="CHANNELPAY_CONTRACT",
+        metavar="ADDRESS",
+        help="The contract to trust (default: the canonical one).",
+    )
+    @click.option(
+        "--account",
+        envvar="CHANNELPAY_ACCOUNT",
+        metavar="NAME",
+        help="The account that pays (default: the only one).",
+    )
+    @password_option
+    @wraps(command)
+    def with_setting(
+        *args: Any,
+        rpc: str | None,
+        contract: str | None,
+        account: str | None,
+        password_file: Path | None,
+        **options: Any,
+    ) -> Any:
+        setting = Setting(rpc, contract, account, password_file)
+        return command(*args, setting=setting, **options)
+
+    return with_setting
+
+
+def password_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--password-file",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Holds the password; else CHANNELPAY_PASSWORD, else a prompt.",
+    )(command)
+
+
+def token_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--token``: the command gets the token's address."""
+    return click.option(
+        "--token",
+        default="eth",
+        show_default=True,
+        metavar="eth|ADDRESS",
+        callback=lambda _ctx, _parameter, text: token_address(text),
+        help="The token of all amounts.",
+    )(command)
+
+
+def token_address(text: str) -> Address:
+    return NATIVE if text.lower() == "eth" else parse_address(text, "token")
+
+
+# --- home, accounts, passwords -----------------------------------------------------------------
+
+
+def home() -> Path:
+    """``CHANNELPAY_HOME``, private to its owner."""
+    folder = Path(os.environ.get("CHANNELPAY_HOME") or Path.home() / ".channelpay")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def chosen_account(name: str | None) -> StoredAccount:
+    """The named account, or the only one. Raises :class:`NotFound` or :class:`ConfigError`."""
+    from channelpay.chain import keystore
+
+    if name is not None:
+        return keystore.find(home(), name)
+    accounts = keystore.list_accounts(home())
+    if len(accounts) == 1:
+        return accounts[0]
+    if accounts:
+        names = ", ".join(account.name for account in accounts)
+        raise ConfigError(
+            f"there are several accounts: {names}", hint="Name one with --account NAME."
+        )
+    raise ConfigError("there is no account yet", hint="Make one with: channelpay account new NAME")
+
+
+def read_password(file: Path | None, prompt: str, *, confirm: bool = False) -> str:
+    """From the file, else from ``CHANNELPAY_PASSWORD``, else asked at the terminal."""
+    if file is not None:
+        return read_secret_file(file)
+    given = os.environ.get("CHANNELPAY_PASSWORD")
+    if given:
+        return given
+    answer: str = click.prompt(prompt, hide_input=True, confirmation_prompt=confirm, err=True)
+    return answer
+
+
+def read_secret_file(path: Path) -> str:
+    """The first line of a file that only its owner may use."""
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            if stat.S_ISREG(mode) and mode & (stat.S_IRWXG | stat.S_IRWXO):
+                raise ConfigError(
+                    f"others may use {path}", hint=f"Make it yours alone: chmod 600 {path}"
+                )
+            line = file.readline(PASSWORD_BYTES_MAX)
+        return line.decode().rstrip("\r\n")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not text") from None
+
+
+# --- the payer ---------------------------------------------------------------------------------
+
+
+def contract_address(setting: Setting) -> Address | None:
+    """The contract that was named, or None for the canonical one."""
+    return None if setting.contract is None else parse_address(setting.contract, "contract")
+
+
+@contextmanager
+def open_payer(
+    setting: Setting, output: Output, limits: tuple[Limits, ...] = ()
+) -> Iterator[Payer]:
+    """The payer with its key, which asks for the password."""
+    from channelpay.chain import keystore
+    from channelpay.payer.client import Payer
+
+    stored = chosen_account(setting.account)
+    password = read_password(setting.password_file, f"Password of {stored.name}")
+    account = keystore.load(home(), stored.name, password)
+
+    class _SpeakingPayer(Payer):
+        """Says when a session waits for the chain."""
+
+        def perform(self, step: Step) -> None:
+            with output.waiting("Waiting for the chain", after_interrupt=LOOK_AT_CHANNELS):
+                super().perform(step)
+
+    payer = _SpeakingPayer(
+        account,
+        setting.rpc,
+        home() / BOOKS,
+        limits=limits,
+        contract=contract_address(setting),
+    )
+    try:
+        yield payer
+    finally:
+        payer.close()
+
+
+LOOK_AT_CHANNELS = (
+    "A transaction may still be mined. See what became of it with: channelpay channel list"
+)
+
+
+@contextmanager
+def open_books() -> Iterator[PayerState]:
+    from channelpay.payer.state import PayerState
+
+    state = PayerState(home() / BOOKS)
+    try:
+        yield state
+    finally:
+        state.close()
+
+
+def observer_of(setting: Setting, state: PayerState, payer: Address) -> Observer:
+    """What reads the chain for ``payer`` without its key."""
+    if setting.rpc is None:
+        raise ConfigError(
+            "no node is named", hint="Name an Ethereum node with --rpc or CHANNELPAY_RPC."
+        )
+    from channelpay.chain.connection import connect
+    from channelpay.payer.observer import Observer
+
+    return Observer(connect(setting.rpc), payer, state)
+
+
+# --- amounts -----------------------------------------------------------------------------------
+
+
+def parse_amount_of(text: str, token: Token, field: str) -> int:
+    return parse_human_amount(text, token.decimals, field)
+
+
+def format_amount_of(amount: int, token: Token | None) -> str:
+    """In human units; in base units if nothing is known of the token."""
+    if token is None:
+        return f"{amount} base units"
+    return format_amount(amount, token.decimals, token.symbol)
+
+
+def short(identifier: bytes) -> str:
+    """The first digits of a long identifier: enough to name it in a command."""
+    return to_hex(identifier)[: 2 + SHORT_DIGITS]

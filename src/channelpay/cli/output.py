@@ -1,0 +1,108 @@
+"""What the program prints: tables for people, JSON for programs, errors and progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import click
+
+from channelpay.errors import ChannelPayError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Members = Mapping[str, Any]
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+
+@dataclass
+class Output:
+    """One run's way to print. ``pending`` says what to do after an interruption now."""
+
+    as_json: bool
+    pending: str = ""
+
+    @classmethod
+    def of_process(cls) -> Self:
+        """JSON unless a person looks on."""
+        return cls(as_json=not sys.stdout.isatty())
+
+    def show(self, members: Members | Sequence[Members], table: Callable[[], Table]) -> None:
+        """Print a result, as one line of JSON or as a table."""
+        if self.as_json:
+            click.echo(json.dumps(members))
+            return
+        from rich.console import Console
+
+        Console().print(table())
+
+    def note(self, text: str, members: Members) -> None:
+        """Say something beside the result, on stderr."""
+        click.echo(json.dumps(members) if self.as_json else text, err=True)
+
+    def error(self, error: ChannelPayError) -> None:
+        if self.as_json:
+            click.echo(json.dumps(error.as_problem()), err=True)
+            return
+        click.echo(f"Error: {error.detail}", err=True)
+        for name in ("txHash", "channelId"):
+            if name in error.context:
+                click.echo(f"  {name} {error.context[name]}", err=True)
+        if error.hint:
+            click.echo(f"Hint: {error.hint}", err=True)
+
+    def interrupted(self) -> None:
+        click.echo(f"Interrupted. {self.pending}".rstrip(), err=True)
+
+    @contextmanager
+    def waiting(self, text: str, *, after_interrupt: str) -> Iterator[None]:
+        """While a transaction is under way: a spinner for people, and what to run if Ctrl-C comes
+        in between.
+        """
+        self.pending = after_interrupt
+        with _spinner(text) if sys.stderr.isatty() else nullcontext():
+            yield
+        self.pending = ""
+
+
+def json_option(command: Decorated) -> Decorated:
+    """``--json``: JSON also on a terminal."""
+    return click.option(
+        "--json",
+        is_flag=True,
+        expose_value=False,
+        is_eager=True,
+        callback=_choose_json,
+        help="Print JSON, also on a terminal.",
+    )(command)
+
+
+def _choose_json(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.ensure_object(Output).as_json = True
+
+
+def facts_table(facts: Mapping[str, str]) -> Table:
+    """Names and values in two columns. Long values are folded, never cut: they are to be copied."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        table.add_row(name, escape(value))
+    return table
+
+
+@contextmanager
+def _spinner(text: str) -> Iterator[None]:
+    from rich.console import Console
+
+    with Console(stderr=True).status(text):
+        yield

@@ -1,0 +1,111 @@
+"""The program's frame: which commands there are, how errors end it, which exit code it has."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, NamedTuple, NoReturn
+
+import click
+
+from channelpay.cli.output import Output
+from channelpay.errors import ChannelPayError, ConfigError, InputError
+
+INTERRUPTED = 130
+
+
+class _Command(NamedTuple):
+    module: str
+    help: str
+
+
+_COMMANDS = {
+    "account": _Command("channelpay.cli.account", "Keep keys: new, import, list, show."),
+    "channel": _Command(
+        "channelpay.cli.channel", "Payment channels: open, list, show, top-up, close, withdraw."
+    ),
+    "dev": _Command("channelpay.cli.dev", "Run a local chain to try everything on."),
+    "pay": _Command("channelpay.cli.pay", "Fetch URLs that cost something."),
+    "site": _Command("channelpay.cli.site", "Serve a folder of files for payment."),
+}
+_EXTRA_OF_MODULE = {
+    "eth": "dev",
+    "eth_tester": "dev",
+    "httptools": "site",
+    "markdown_it": "site",
+    "starlette": "site",
+    "uvicorn": "site",
+}
+
+
+class _Root(click.Group):
+    """Imports a command's module when it is used, and turns every error into words and a code."""
+
+    def list_commands(self, _: click.Context) -> list[str]:
+        return sorted(_COMMANDS)
+
+    def get_command(self, _: click.Context, cmd_name: str) -> click.Command | None:
+        command = _COMMANDS.get(cmd_name)
+        if command is None:
+            return None
+        found: click.Command = getattr(import_module(command.module), cmd_name)
+        return found
+
+    def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands, without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _COMMANDS[name].help) for name in sorted(_COMMANDS)])
+
+    def main(  # type: ignore[override]  # this group has one way to end
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
+    ) -> NoReturn:
+        """Run the program to its end: always raises :class:`SystemExit`."""
+        output = Output.of_process()
+        extra |= {"standalone_mode": False, "obj": output}
+        try:
+            code = super().main(args, prog_name or "channelpay", **extra)
+        except click.Abort:
+            output.interrupted()
+            sys.exit(INTERRUPTED)
+        except click.ClickException as error:
+            _end(output, _usage_error(error))
+        except ModuleNotFoundError as error:
+            _end(output, _missing(error))
+        except ChannelPayError as error:
+            _end(output, error)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _end(output: Output, error: ChannelPayError) -> NoReturn:
+    output.error(error)
+    sys.exit(error.exit_code)
+
+
+def _usage_error(error: click.ClickException) -> InputError:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    hint = f"See: {context.command_path} --help" if context is not None else ""
+    return InputError(error.format_message(), hint=hint)
+
+
+def _missing(error: ModuleNotFoundError) -> ConfigError:
+    name = (error.name or "").partition(".")[0]
+    extra = _EXTRA_OF_MODULE.get(name)
+    if extra is None:
+        raise error
+    return ConfigError(
+        f"this command needs the module {name}",
+        hint=f"Install it with: pip install 'channelpay[{extra}]'",
+    )
+
+
+@click.command(
+    "channelpay",
+    cls=_Root,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example: channelpay pay https://example.org/page --max 0.001 --deposit 0.05",
+)
+@click.version_option(package_name="channelpay", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Micropayments over Ethereum payment channels."""

@@ -1,0 +1,133 @@
+"""The cooperative close, without I/O: ask the payee to close a channel with a voucher of exactly
+what it charged, so that all the rest comes back.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any
+
+from channelpay.errors import ChannelPayError, InputError, NetworkError, PaymentRefused
+from channelpay.payer.origins import check_transport, origin_of
+from channelpay.payer.records import PayerChannel
+from channelpay.payer.refusals import error_of
+from channelpay.payer.session import RETRY_AFTER_SECONDS, Terms, asks_to_wait
+from channelpay.payer.state import PayerState
+from channelpay.payer.steps import Answer, Send, Step, Wait
+from channelpay.protocol.wire import (
+    Challenge,
+    ClosePayload,
+    Credential,
+    Receipt,
+    SessionRequest,
+    Source,
+    parse_challenges,
+)
+
+DEADLINE_SECONDS = 180.0
+_WITHOUT_THE_PAYEE = "To get out without the payee: channelpay channel close --request"
+_STALE = frozenset({"invalid-challenge", "payment-expired"})
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """What the payee says of the close. ``transaction_hash`` has 32 bytes."""
+
+    receipt: Receipt
+    transaction_hash: bytes
+
+
+class CloseSession:
+    """Closes ``entry`` by a request to ``url``, any paid address of its payee."""
+
+    def __init__(
+        self,
+        terms: Terms,
+        state: PayerState,
+        entry: PayerChannel,
+        url: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._terms = terms
+        self._state = state
+        self._entry = entry
+        self._url = url
+        self._clock = clock
+        self._deadline = clock() + DEADLINE_SECONDS
+
+    def run(self) -> Generator[Step, Any, Closed]:
+        """Yields steps with bare requests only. Raises the payee's refusal as an error of ours."""
+        check_transport(self._url, allow_plain_http=self._terms.allow_plain_http)
+        challenge = self._known_challenge() or (yield from self._ask())
+        answer = yield from self._send(challenge)
+        if answer.status == 402 and answer.code in _STALE:
+            answer = yield from self._send(self._matching(answer))
+        return self._conclude(answer)
+
+    def _known_challenge(self) -> Challenge | None:
+        challenge = self._state.challenge(origin_of(self._url))
+        return challenge if challenge is not None and self._is_ours(challenge) else None
+
+    def _ask(self) -> Generator[Step, Any, Challenge]:
+        answer: Answer = yield Send({}, bare=True)
+        if answer.status != 402:
+            raise InputError(
+                f"{self._url} asks for no payment (status {answer.status})",
+                hint="Name an address of the payee that has to be paid for, with --url. "
+                + _WITHOUT_THE_PAYEE,
+            )
+        return self._matching(answer)
+
+    def _matching(self, answer: Answer) -> Challenge:
+        for challenge in parse_challenges(answer.challenges):
+            if self._is_ours(challenge):
+                return challenge
+        raise PaymentRefused(
+            f"{self._url} does not belong to the payee of this channel", hint=_WITHOUT_THE_PAYEE
+        )
+
+    def _is_ours(self, challenge: Challenge) -> bool:
+        """Whether this channel could answer the challenge."""
+        try:
+            request = SessionRequest.decode(challenge.request)
+        except InputError:
+            return False
+        channel = self._entry.channel
+        ours = (self._entry.deployment, channel.payee, channel.token)
+        return (request.deployment, request.recipient, request.currency) == ours
+
+    def _send(self, challenge: Challenge) -> Generator[Step, Any, Answer]:
+        """Send the close credential; wait and repeat while the payee asks to."""
+        entry = self._state.channel(self._entry.channel_id)
+        voucher = self._terms.sign(entry.deployment, entry.channel_id, entry.spent)
+        source = Source(entry.deployment.chain_id, entry.channel.payer)
+        header = Credential(challenge, ClosePayload(voucher), source).to_header()
+        while True:
+            answer: Answer = yield Send({"Authorization": header}, bare=True)
+            seconds = answer.retry_after_seconds or RETRY_AFTER_SECONDS
+            if not asks_to_wait(answer) or self._clock() + seconds > self._deadline:
+                return answer
+            yield Wait(seconds)
+
+    def _conclude(self, answer: Answer) -> Closed:
+        if answer.status >= 300 or answer.receipt is None:
+            raise self._refusal(answer)
+        try:
+            receipt = Receipt.parse(answer.receipt)
+        except InputError:
+            raise self._refusal(answer) from None
+        if receipt.channel_id != self._entry.channel_id or receipt.transaction_hash is None:
+            raise self._refusal(answer)
+        return Closed(receipt, receipt.transaction_hash)
+
+    def _refusal(self, answer: Answer) -> ChannelPayError:
+        if answer.status < 400:
+            return PaymentRefused(
+                "the payee answered without a receipt of the close", hint=_WITHOUT_THE_PAYEE
+            )
+        error = error_of(answer)
+        if not isinstance(error, NetworkError):
+            error.hint = f"{error.hint} {_WITHOUT_THE_PAYEE}".strip()
+        return error

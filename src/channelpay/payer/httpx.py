@@ -1,0 +1,293 @@
+"""Payments for httpx2 (or httpx, where only that is installed), blocking and asynchronous alike.
+
+::
+
+    client = httpx2.Client(auth=ChannelPayAuth(payer))
+    response = client.get(url)
+
+What the payer itself forbids is raised, say as :class:`~channelpay.errors.BudgetExceeded`. What the
+payee refuses comes back as its own response. ``response.extensions["channelpay"]`` holds a
+:class:`~channelpay.payer.steps.Paid`, or None if the answer was not paid for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Generator, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import anyio
+import anyio.to_thread
+
+try:
+    import httpx2 as httpx
+except ModuleNotFoundError:
+    import httpx  # type: ignore[no-redef,import-not-found,unused-ignore]
+
+from channelpay.errors import ChannelPayError, InputError, NetworkError
+from channelpay.payer.client import Payer
+from channelpay.payer.refusals import error_of
+from channelpay.payer.steps import (
+    PROBLEM_BYTES_MAX,
+    Answer,
+    Paid,
+    Send,
+    Step,
+    Wait,
+    parse_problem,
+)
+from channelpay.protocol.wire import INTENT, METHOD, SessionRequest, parse_challenges
+
+BODY_BYTES_MAX = 16 * 1024 * 1024
+"""A request may be sent more than once, so its body must be kept: up to this size."""
+CLOSE_ANSWER_SECONDS = 180.0
+ANSWER_SECONDS = 30.0
+_OF_BODY = frozenset({"content-length", "content-type", "transfer-encoding", "expect"})
+
+Result = TypeVar("Result")
+
+
+class ChannelPayAuth(httpx.Auth):
+    """Pays for the requests of one client, or of many, out of one payer's channels."""
+
+    def __init__(self, payer: Payer) -> None:
+        self._payer = payer
+
+    def sync_auth_flow(
+        self, request: httpx.Request
+    ) -> Generator[httpx.Request, httpx.Response, None]:
+        """Called by ``httpx2.Client``."""
+        _keep_body(request)
+        exchange = _Exchange(request)
+        steps = self._start(request)
+        try:
+            current = _advance(steps, None)
+            while not isinstance(current, _Done):
+                result = None
+                if isinstance(current, Send):
+                    response = yield exchange.request_for(current)
+                    exchange.take(response, current)
+                    if has_problem(response):
+                        response.read()
+                    result = exchange.answer()
+                elif isinstance(current, Wait):
+                    time.sleep(current.seconds)
+                else:
+                    self._payer.perform(current)
+                current = _advance(steps, result)
+            exchange.finish(current.value)
+        finally:
+            steps.close()
+
+    async def async_auth_flow(
+        self, request: httpx.Request
+    ) -> AsyncGenerator[httpx.Request, httpx.Response]:
+        """Called by ``httpx2.AsyncClient``. Books and chain are used in a thread."""
+        await _keep_body_async(request)
+        exchange = _Exchange(request)
+        steps = self._start(request)
+        try:
+            current = await anyio.to_thread.run_sync(_advance, steps, None)
+            while not isinstance(current, _Done):
+                result = None
+                if isinstance(current, Send):
+                    response = yield exchange.request_for(current)
+                    exchange.take(response, current)
+                    if has_problem(response):
+                        await response.aread()
+                    result = exchange.answer()
+                elif isinstance(current, Wait):
+                    await anyio.sleep(current.seconds)
+                else:
+                    await anyio.to_thread.run_sync(self._payer.perform, current)
+                current = await anyio.to_thread.run_sync(_advance, steps, result)
+            exchange.finish(current.value)
+        finally:
+            steps.close()
+
+    def _start(self, request: httpx.Request) -> Generator[Step, Any, Paid | None]:
+        key = request.headers.get("Idempotency-Key")
+        return self._payer.session(str(request.url), key).run()
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """A session's end; a StopIteration could not leave a thread."""
+
+    value: Any
+
+
+def _advance(steps: Generator[Step, Any, Any], result: object) -> Step | _Done:
+    try:
+        return steps.send(result)
+    except StopIteration as end:
+        return _Done(end.value)
+
+
+class _Exchange:
+    """The requests and responses behind one call of the client."""
+
+    def __init__(self, request: httpx.Request) -> None:
+        self._request = request
+        self._response: httpx.Response | None = None
+
+    def request_for(self, step: Send) -> httpx.Request:
+        if step.bare:
+            return bare_request(self._request, step.headers)
+        self._request.headers.update(step.headers)
+        return self._request
+
+    def take(self, response: httpx.Response, step: Send) -> None:
+        """Note a response. After a redirect the next attempt goes where the answer came from."""
+        self._response = response
+        if not step.bare:
+            self._request = response.request
+
+    def answer(self) -> Answer:
+        assert self._response is not None
+        return answer_of(self._response, str(self._request.url))
+
+    def finish(self, paid: Paid | None) -> None:
+        assert self._response is not None
+        self._response.extensions["channelpay"] = paid
+
+
+def answer_of(response: httpx.Response, url: str) -> Answer:
+    """What a session needs of a response whose problem body, if any, was read."""
+    headers = response.headers
+    problem = parse_problem(response.content) if has_problem(response) else {}
+    return Answer(
+        status=response.status_code,
+        url=url,
+        challenges=tuple(headers.get_list("WWW-Authenticate")),
+        receipt=headers.get("Payment-Receipt"),
+        retry_after=headers.get("Retry-After"),
+        problem=problem,
+    )
+
+
+def has_problem(response: httpx.Response) -> bool:
+    """Whether the body says why a request was refused; others are left unread, to be streamed."""
+    kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    length = response.headers.get("Content-Length", "0")
+    small = length.isascii() and length.isdigit() and int(length) <= PROBLEM_BYTES_MAX
+    return response.status_code >= 400 and kind == "application/problem+json" and small
+
+
+def bare_request(request: httpx.Request, headers: dict[str, str]) -> httpx.Request:
+    """The same method and URL without a body and what describes it."""
+    kept = [(name, value) for name, value in request.headers.multi_items() if name not in _OF_BODY]
+    bare = httpx.Request(request.method, request.url, headers=kept, extensions=request.extensions)
+    bare.headers.update(headers)
+    return bare
+
+
+def run_bare(client: httpx.Client, url: str, steps: Generator[Step, Any, Result]) -> Result:
+    """Drive a session that sends bare requests to one URL only."""
+    request = client.build_request("GET", url)
+    try:
+        current = _advance(steps, None)
+        while not isinstance(current, _Done):
+            result = None
+            if isinstance(current, Send):
+                response = _sent(client, bare_request(request, current.headers))
+                result = answer_of(response, url)
+            elif isinstance(current, Wait):
+                time.sleep(current.seconds)
+            current = _advance(steps, result)
+    finally:
+        steps.close()
+    value: Result = current.value
+    return value
+
+
+def close_client() -> httpx.Client:
+    """A client for closes: a payee answers one when its transaction is confirmed."""
+    return httpx.Client(timeout=CLOSE_ANSWER_SECONDS)
+
+
+def paying_client(payer: Payer) -> httpx.Client:
+    """A client for whatever a person asks for: it follows redirects, and pays."""
+    return httpx.Client(auth=ChannelPayAuth(payer), follow_redirects=True, timeout=ANSWER_SECONDS)
+
+
+def asked_by(url: str) -> list[SessionRequest]:
+    """What a URL asks to be paid, without paying; empty if nothing of our kind."""
+    with translated(url), httpx.Client(follow_redirects=True, timeout=ANSWER_SECONDS) as client:
+        response = client.get(url)
+    requests = []
+    for challenge in parse_challenges(response.headers.get_list("WWW-Authenticate")):
+        if (challenge.method, challenge.intent) == (METHOD, INTENT):
+            with suppress(InputError):
+                requests.append(SessionRequest.decode(challenge.request))
+    return requests
+
+
+def error_of_response(response: httpx.Response) -> ChannelPayError:
+    """A response that is not a success, read to its end, as an error of ours."""
+    return error_of(answer_of(response, str(response.url)))
+
+
+@contextmanager
+def translated(url: str) -> Iterator[None]:
+    """Turn what the HTTP client raises into errors of ours."""
+    try:
+        yield
+    except httpx.TransportError as error:
+        raise NetworkError(f"no answer from {url}: {error}") from error
+    except (httpx.InvalidURL, httpx.TooManyRedirects) as error:
+        raise InputError(f"{url}: {error}") from error
+
+
+def _sent(client: httpx.Client, request: httpx.Request) -> httpx.Response:
+    with translated(str(request.url)):
+        return client.send(request)
+
+
+def _keep_body(request: httpx.Request) -> None:
+    if isinstance(request.stream, httpx.ByteStream):
+        return
+    _check_length(request)
+    kept = bytearray()
+    stream = request.stream
+    if not isinstance(stream, httpx.SyncByteStream):
+        raise InputError("an asynchronous body needs an asynchronous client")
+    for chunk in stream:
+        _keep_chunk(kept, chunk)
+    request.stream = httpx.ByteStream(bytes(kept))
+
+
+async def _keep_body_async(request: httpx.Request) -> None:
+    if isinstance(request.stream, httpx.ByteStream):
+        return
+    _check_length(request)
+    kept = bytearray()
+    stream = request.stream
+    if not isinstance(stream, httpx.AsyncByteStream):
+        raise InputError("a blocking body needs a blocking client")
+    async for chunk in stream:
+        _keep_chunk(kept, chunk)
+    request.stream = httpx.ByteStream(bytes(kept))
+
+
+def _check_length(request: httpx.Request) -> None:
+    """Refuse before anything is read where the size is known."""
+    length = request.headers.get("Content-Length", "0")
+    if length.isdigit() and int(length) > BODY_BYTES_MAX:
+        raise _too_large()
+
+
+def _keep_chunk(kept: bytearray, chunk: bytes) -> None:
+    kept += chunk
+    if len(kept) > BODY_BYTES_MAX:
+        raise _too_large()
+
+
+def _too_large() -> InputError:
+    return InputError(
+        f"the body is over {BODY_BYTES_MAX} bytes: it may have to be sent twice, and is kept until"
+        " then",
+        hint="Send a smaller body.",
+    )

@@ -1,0 +1,103 @@
+"""What the chain says of a payer's channels and tokens. Reads only: no key is needed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from channelpay.chain.connection import Connection
+from channelpay.chain.contract import Erc20, PaymentChannelsContract
+from channelpay.chain.events import ChannelOpened, EventFilter, EventReader
+from channelpay.errors import InputError
+from channelpay.payer.records import ETHER, PayerChannel, Token
+from channelpay.payer.state import PayerState
+from channelpay.protocol.types import (
+    NATIVE,
+    Address,
+    ChannelState,
+    ChannelStatus,
+    Deployment,
+)
+
+DECIMALS_MAX = 36
+SYMBOL_MAX = 16
+
+
+class Observer:
+    """One payer's channels, seen through one node. Raises :class:`NetworkError` if it fails."""
+
+    def __init__(self, connection: Connection, payer: Address, state: PayerState) -> None:
+        self.payer = payer
+        self._connection = connection
+        self._state = state
+
+    @property
+    def chain_id(self) -> int:
+        return self._connection.chain_id
+
+    def balance(self, token: Address) -> int:
+        """What the account holds outside of channels."""
+        if token == NATIVE:
+            return self._connection.balance_wei(self.payer)
+        return Erc20(self._connection, token).balance(self.payer)
+
+    def token(self, address: Address) -> Token:
+        """How amounts of a token are written; the chain is asked once."""
+        if address == NATIVE:
+            return ETHER
+        known = self._state.token(self.chain_id, address)
+        if known is None:
+            known = _described(Erc20(self._connection, address))
+            self._state.remember_token(self.chain_id, known)
+        return known
+
+    def refresh(self, payee: Address | None = None) -> None:
+        """Bring the books up to date with the chain, for all channels or those of one payee."""
+        by_contract: dict[Deployment, list[PayerChannel]] = defaultdict(list)
+        for entry in self._state.channels(self.payer):
+            on_this_chain = entry.deployment.chain_id == self.chain_id
+            of_interest = payee is None or entry.channel.payee == payee
+            if on_this_chain and of_interest and entry.status is not ChannelStatus.FINALIZED:
+                by_contract[entry.deployment].append(entry)
+        for deployment, entries in by_contract.items():
+            contract = self._contract(deployment)
+            states = contract.states(entry.channel for entry in entries)
+            for entry, state in zip(entries, states, strict=True):
+                self._adopt(contract, entry, state)
+
+    def _adopt(
+        self, contract: PaymentChannelsContract, entry: PayerChannel, state: ChannelState
+    ) -> None:
+        if entry.open_transaction is None and state.status is not ChannelStatus.ABSENT:
+            self._find_open_transaction(contract, entry)
+        self._state.record_chain_state(entry.channel_id, state, seen=entry)
+
+    def _find_open_transaction(
+        self, contract: PaymentChannelsContract, entry: PayerChannel
+    ) -> None:
+        """The sending process died before it could note the hash; the log has it."""
+        reader = EventReader(contract, EventFilter(channel_ids=frozenset({entry.channel_id})))
+        for batch in reader.read(reader.cursor_at(entry.first_block - 1)):
+            for event in batch.events:
+                if isinstance(event, ChannelOpened):
+                    transaction_hash = event.place.transaction_hash
+                    self._state.record_open_transaction(entry.channel_id, transaction_hash)
+                    return
+
+    def withdrawable_at(self, entry: PayerChannel) -> int | None:
+        """Unix seconds of the earliest withdrawal, None if no close is requested."""
+        if not entry.close_requested_at:
+            return None
+        grace_seconds = self._contract(entry.deployment).grace_period_seconds()
+        return entry.close_requested_at + grace_seconds
+
+    def _contract(self, deployment: Deployment) -> PaymentChannelsContract:
+        return PaymentChannelsContract(self._connection, deployment)
+
+
+def _described(erc20: Erc20) -> Token:
+    """What a token says of itself, as far as it can stand in a terminal and a sum."""
+    decimals = erc20.decimals()
+    if decimals > DECIMALS_MAX:
+        raise InputError(f"the token says that it has {decimals} decimals")
+    symbol = "".join(letter for letter in erc20.symbol() if letter.isprintable())
+    return Token(erc20.address, symbol[:SYMBOL_MAX], decimals)

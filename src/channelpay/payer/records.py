@@ -1,0 +1,99 @@
+"""What the payer's books hold: channels, reservations, top-ups, tokens. Values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from channelpay.protocol.types import (
+    NATIVE,
+    Address,
+    Channel,
+    ChannelId,
+    ChannelStatus,
+    Deployment,
+    Voucher,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PayerChannel:
+    """One channel in the payer's books. Amounts are cumulative base units of its token.
+
+    ``status`` is ``absent`` between the journal entry and the block that opens it. ``presented``
+    says that the payee answered on it once. ``open_transaction`` is the hash (32 bytes), once it is
+    known; the open is in no block before ``first_block``.
+    """
+
+    channel_id: ChannelId
+    deployment: Deployment
+    channel: Channel
+    deposit: int
+    url: str | None = None
+    status: ChannelStatus = ChannelStatus.ABSENT
+    settled: int = 0
+    close_requested_at: int = 0
+    signed: int = 0
+    signature: bytes = b""
+    spent: int = 0
+    in_flight: int = 0
+    presented: bool = False
+    refused: str | None = None
+    open_transaction: bytes | None = None
+    first_block: int = 0
+
+    @classmethod
+    def planned(
+        cls, deployment: Deployment, channel: Channel, deposit: int, url: str | None, block: int
+    ) -> Self:
+        """The journal entry of an open that is about to be sent, after ``block``."""
+        channel_id = channel.id(deployment)
+        return cls(channel_id, deployment, channel, deposit, url, first_block=block + 1)
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether vouchers of this channel can pay its payee."""
+        return self.status is ChannelStatus.OPEN and self.refused is None
+
+    @property
+    def promised(self) -> int:
+        """What the payee can take at most: after the end only what it took counts."""
+        return self.settled if self.status is ChannelStatus.FINALIZED else self.signed
+
+    def next_cumulative(self, price: int) -> int:
+        """The amount of the voucher that pays ``price`` more."""
+        return max(self.signed, self.spent + self.in_flight + price)
+
+    def covers(self, price: int) -> bool:
+        return self.next_cumulative(price) <= self.deposit
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """One request's share of a channel: its price, and the voucher that covers it."""
+
+    id: int
+    channel_id: ChannelId
+    price: int
+    voucher: Voucher
+
+
+@dataclass(frozen=True, slots=True)
+class TopUp:
+    """A confirmed top-up of ``amount`` base units. ``transaction_hash`` has 32 bytes."""
+
+    channel_id: ChannelId
+    transaction_hash: bytes
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """How amounts of a token are written for people."""
+
+    address: Address
+    symbol: str
+    decimals: int
+
+
+ETHER = Token(NATIVE, "ETH", 18)

@@ -1,0 +1,59 @@
+"""The tables of the payer's books. A new version appends a migration and never edits an old one."""
+
+from __future__ import annotations
+
+MIGRATIONS = (
+    (
+        """CREATE TABLE channels (
+            channel_id BLOB PRIMARY KEY CHECK (length(channel_id) = 32),
+            chain_id INTEGER NOT NULL,
+            contract BLOB NOT NULL CHECK (length(contract) = 20),
+            payer BLOB NOT NULL CHECK (length(payer) = 20),
+            payee BLOB NOT NULL CHECK (length(payee) = 20),
+            token BLOB NOT NULL CHECK (length(token) = 20),
+            authorized_signer BLOB NOT NULL CHECK (length(authorized_signer) = 20),
+            salt BLOB NOT NULL CHECK (length(salt) = 32),
+            url TEXT,
+            status TEXT NOT NULL,
+            deposit BLOB NOT NULL CHECK (length(deposit) = 16),
+            settled BLOB NOT NULL CHECK (length(settled) = 16),
+            close_requested_at INTEGER NOT NULL,
+            signed BLOB NOT NULL CHECK (length(signed) = 16),
+            signature BLOB NOT NULL,
+            spent BLOB NOT NULL CHECK (length(spent) = 16 AND spent <= signed),
+            claimed BLOB NOT NULL CHECK (length(claimed) = 16),
+            presented INTEGER NOT NULL,
+            refused TEXT,
+            open_transaction BLOB,
+            first_block INTEGER NOT NULL,
+            funding_until INTEGER NOT NULL
+        ) STRICT""",
+        "CREATE INDEX channels_by_payee ON channels (payee, payer, token)",
+        """CREATE TABLE reservations (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            channel_id BLOB NOT NULL REFERENCES channels ON DELETE CASCADE,
+            price BLOB NOT NULL CHECK (length(price) = 16),
+            alone INTEGER NOT NULL,
+            expires_at INTEGER NOT NULL
+        ) STRICT""",
+        "CREATE INDEX reservations_by_channel ON reservations (channel_id)",
+        """CREATE TABLE top_ups (
+            transaction_hash BLOB PRIMARY KEY CHECK (length(transaction_hash) = 32),
+            channel_id BLOB NOT NULL REFERENCES channels ON DELETE CASCADE,
+            amount BLOB NOT NULL CHECK (length(amount) = 16),
+            presented INTEGER NOT NULL
+        ) STRICT""",
+        """CREATE TABLE challenges (
+            origin TEXT PRIMARY KEY,
+            challenge TEXT NOT NULL,
+            expires_at REAL
+        ) STRICT""",
+        """CREATE TABLE tokens (
+            chain_id INTEGER NOT NULL,
+            token BLOB NOT NULL CHECK (length(token) = 20),
+            symbol TEXT NOT NULL,
+            decimals INTEGER NOT NULL,
+            PRIMARY KEY (chain_id, token)
+        ) STRICT""",
+    ),
+)

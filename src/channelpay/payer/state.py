@@ -1,0 +1,494 @@
+"""The payer's books: its channels, what it signed for each, and the prices it was told.
+
+The numbers of a channel, all cumulative base units of its token:
+
+=============  ==========================================  ======================================
+``signed``     highest amount ever signed                  only grows; on disk before the voucher
+                                                           leaves
+``spent``      what the payee says that it charged         never believed above ``signed``
+``in_flight``  prices of the requests that are under way   each request owns its increment
+=============  ==========================================  ======================================
+
+    next voucher = max(signed, spent + in_flight + price)
+
+The chain alone decides ``status`` and ``deposit``. A payee's word that a channel is gone only sets
+``refused``: no more vouchers go there, but the channel stays listed, since money may be in it.
+Several processes may share the file.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from channelpay.errors import AmountExceedsDeposit, BudgetExceeded, NotFound
+from channelpay.payer.database import Database, amount_blob, blob_amount
+from channelpay.payer.records import PayerChannel, Reservation, Token, TopUp
+from channelpay.payer.schema import MIGRATIONS
+from channelpay.protocol.text import to_hex
+from channelpay.protocol.types import (
+    AMOUNT_MAX,
+    Address,
+    Channel,
+    ChannelId,
+    ChannelState,
+    ChannelStatus,
+    Deployment,
+    Voucher,
+)
+from channelpay.protocol.wire import Challenge
+
+RESERVATION_SECONDS_MAX = 600
+"""After that, a reservation is taken for one of a process that died."""
+FUNDING_SECONDS_MAX = 300
+"""How long others wait for an open or a top-up that another process has begun."""
+
+Sign = Callable[[ChannelId, int], Voucher]
+
+
+class PayerState:
+    """The books in one SQLite file. Every method that writes is one atomic, durable step.
+
+    ``clock`` gives Unix seconds. Raises :class:`StoreUnavailable` when the file cannot be used.
+    """
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
+        self._database = Database(path, MIGRATIONS)
+        self._clock = clock
+
+    def close(self) -> None:
+        self._database.close()
+
+    # --- channels ----------------------------------------------------------------------------
+
+    def channels(self, payer: Address) -> list[PayerChannel]:
+        """All channels of one payer, in the order in which they were opened."""
+        with self._database.read() as connection:
+            return self._of_payer(connection, payer)
+
+    def channel(self, channel_id: ChannelId) -> PayerChannel:
+        """Raises :class:`NotFound`."""
+        with self._database.read() as connection:
+            return self._entry(connection, channel_id)
+
+    def channels_to(
+        self, deployment: Deployment, payer: Address, payee: Address, token: Address
+    ) -> list[PayerChannel]:
+        """The channels between two in one token, in the order in which to use them: where most is
+        signed first, so that few stay open.
+        """
+        with self._database.read() as connection:
+            found = self._of_pair(connection, deployment, payer, payee, token)
+        return sorted(found, key=lambda entry: entry.signed, reverse=True)
+
+    def begin_open(self, planned: PayerChannel, *, unless_usable: bool = False) -> bool:
+        """Journal an open before its transaction is sent.
+
+        With ``unless_usable``, nothing is journaled and False returned when the same two have a
+        usable channel already, or another open is under way: so parallel requests open one channel.
+        """
+        channel, deployment = planned.channel, planned.deployment
+        with self._database.write() as connection:
+            others = self._of_pair(
+                connection, deployment, channel.payer, channel.payee, channel.token
+            )
+            if unless_usable and any(
+                other.is_usable or self._is_funding(connection, other) for other in others
+            ):
+                return False
+            _insert(connection, planned, int(self._clock()) + FUNDING_SECONDS_MAX)
+        return True
+
+    def abandon_open(self, channel_id: ChannelId) -> None:
+        """Forget an open whose transaction certainly had no effect."""
+        self._execute(
+            "DELETE FROM channels WHERE channel_id = ? AND status = ?",
+            channel_id,
+            ChannelStatus.ABSENT.value,
+        )
+
+    def record_open_transaction(self, channel_id: ChannelId, transaction_hash: bytes) -> None:
+        self._execute(
+            "UPDATE channels SET open_transaction = ? WHERE channel_id = ?",
+            transaction_hash,
+            channel_id,
+        )
+
+    def record_chain_state(
+        self, channel_id: ChannelId, state: ChannelState, seen: PayerChannel | None = None
+    ) -> None:
+        """What the chain says. Where it has no numbers (any more), the old ones stay.
+
+        ``seen`` is what the books said when the chain was asked: if they moved on since, the answer
+        is out of date and not recorded.
+        """
+        with self._database.write() as connection:
+            entry = self._entry(connection, channel_id)
+            if seen is not None and _chain_part(seen) != _chain_part(entry):
+                return
+            known = state.deposit > 0
+            connection.execute(
+                "UPDATE channels SET status = ?, close_requested_at = ?, deposit = ?, settled = ?"
+                " WHERE channel_id = ?",
+                (
+                    state.status.value,
+                    state.close_requested_at,
+                    amount_blob(state.deposit if known else entry.deposit),
+                    amount_blob(state.settled if known else entry.settled),
+                    channel_id,
+                ),
+            )
+
+    def refuse(self, channel_id: ChannelId, code: str) -> None:
+        """The payee takes no more vouchers of this channel, for the reason ``code``."""
+        self._execute("UPDATE channels SET refused = ? WHERE channel_id = ?", code, channel_id)
+
+    def present_open_again(self, channel_id: ChannelId) -> None:
+        """Tell the payee of the open once more, with the next request."""
+        self._execute("UPDATE channels SET presented = 0 WHERE channel_id = ?", channel_id)
+
+    # --- top-ups -----------------------------------------------------------------------------
+
+    def begin_top_up(self, channel_id: ChannelId) -> bool:
+        """Whether this process may top the channel up now, or another one is doing it."""
+        now = int(self._clock())
+        with self._database.write() as connection:
+            claimed = connection.execute(
+                "UPDATE channels SET funding_until = ? WHERE channel_id = ? AND funding_until <= ?",
+                (now + FUNDING_SECONDS_MAX, channel_id, now),
+            )
+            return claimed.rowcount == 1
+
+    def record_top_up(self, top_up: TopUp, deposit: int) -> None:
+        """A confirmed top-up to ``deposit`` in all, which also takes a close request back. The
+        payee is told with the next request.
+        """
+        with self._database.write() as connection:
+            entry = self._entry(connection, top_up.channel_id)
+            connection.execute(
+                "INSERT INTO top_ups VALUES (?, ?, ?, 0)",
+                (top_up.transaction_hash, top_up.channel_id, amount_blob(top_up.amount)),
+            )
+            connection.execute(
+                "UPDATE channels SET deposit = ?, status = ?, close_requested_at = 0,"
+                " refused = NULL WHERE channel_id = ?",
+                (
+                    amount_blob(max(deposit, entry.deposit)),
+                    ChannelStatus.OPEN.value,
+                    top_up.channel_id,
+                ),
+            )
+
+    def end_funding(self, channel_id: ChannelId) -> None:
+        """An open or top-up is over, for better or worse."""
+        self._execute("UPDATE channels SET funding_until = 0 WHERE channel_id = ?", channel_id)
+
+    def unpresented_top_ups(self, channel_id: ChannelId) -> list[TopUp]:
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT * FROM top_ups WHERE channel_id = ? AND NOT presented ORDER BY rowid",
+                (channel_id,),
+            ).fetchall()
+        return [
+            TopUp(channel_id, row["transaction_hash"], blob_amount(row["amount"])) for row in rows
+        ]
+
+    def present_top_ups_again(self, channel_id: ChannelId) -> bool:
+        """The payee knows the channel, but not its whole deposit: tell it of all top-ups (once
+        more). False if there were none.
+        """
+        with self._database.write() as connection:
+            connection.execute(
+                "UPDATE channels SET presented = 1 WHERE channel_id = ?", (channel_id,)
+            )
+            updated = connection.execute(
+                "UPDATE top_ups SET presented = 0 WHERE channel_id = ?", (channel_id,)
+            )
+            return updated.rowcount > 0
+
+    def record_presented(self, top_up: TopUp) -> None:
+        self._execute(
+            "UPDATE top_ups SET presented = 1 WHERE transaction_hash = ?", top_up.transaction_hash
+        )
+
+    # --- vouchers ----------------------------------------------------------------------------
+
+    def reserve(
+        self,
+        channel_id: ChannelId,
+        price: int,
+        sign: Sign,
+        *,
+        total_max: int | None = None,
+        instead_of: Reservation | None = None,
+    ) -> Reservation:
+        """Set ``price`` aside for one request and sign the voucher that covers it.
+
+        When this returns, the signed amount is on disk. No two requests share an increment, also
+        not across processes. ``total_max`` limits what the payer promises in this token on this
+        chain, over all channels. Raises :class:`AmountExceedsDeposit` or :class:`BudgetExceeded`;
+        then nothing was signed.
+        """
+        with self._database.write() as connection:
+            if instead_of is not None:
+                connection.execute("DELETE FROM reservations WHERE id = ?", (instead_of.id,))
+            entry = self._entry(connection, channel_id)
+            cumulative = entry.next_cumulative(price)
+            _check_deposit(entry, cumulative)
+            if total_max is not None:
+                self._check_total(connection, entry, cumulative, total_max)
+            voucher = _voucher(entry, cumulative, sign)
+            connection.execute(
+                "UPDATE channels SET signed = ?, signature = ? WHERE channel_id = ?",
+                (amount_blob(cumulative), voucher.signature, channel_id),
+            )
+            row_id = self._insert_reservation(connection, entry, price)
+        return Reservation(row_id, channel_id, price, voucher)
+
+    def settle(self, reservation: Reservation, spent: int | None, url: str | None = None) -> int:
+        """The request was paid for. ``spent`` is the payee's claim, None if it made none to be
+        believed; ``url`` is where the channel was used. Returns what the request cost.
+
+        A request that was alone on its channel takes the claim as it is. Otherwise the claim may
+        hold the charges of others, who bring them themselves, and answers may overtake each other:
+        then the highest claim so far counts, up to the own price.
+        """
+        with self._database.write() as connection:
+            entry = self._entry(connection, reservation.channel_id)
+            row = connection.execute(
+                "DELETE FROM reservations WHERE id = ? RETURNING alone", (reservation.id,)
+            ).fetchone()
+            expected = entry.spent + reservation.price
+            claimed = min(expected if spent is None else spent, entry.signed)
+            settled = claimed
+            if row is None or not row["alone"]:
+                claimed = max(claimed, _claimed(connection, entry))
+                settled = max(entry.spent, min(claimed, expected))
+            connection.execute(
+                "UPDATE channels SET spent = ?, claimed = ?, presented = 1,"
+                " url = coalesce(?, url) WHERE channel_id = ?",
+                (amount_blob(settled), amount_blob(claimed), url, reservation.channel_id),
+            )
+        return max(0, settled - entry.spent)
+
+    def release(self, reservation: Reservation) -> None:
+        """The request ended unpaid. What was signed for it is there for the next one."""
+        self._execute("DELETE FROM reservations WHERE id = ?", reservation.id)
+
+    def adopt_spent(self, channel_id: ChannelId, spent: int) -> bool:
+        """Take over what the payee says that it charged; False if we never signed that much."""
+        with self._database.write() as connection:
+            entry = self._entry(connection, channel_id)
+            if spent > entry.signed:
+                return False
+            connection.execute(
+                "UPDATE channels SET spent = ?, presented = 1 WHERE channel_id = ?",
+                (amount_blob(max(spent, entry.spent)), channel_id),
+            )
+        return True
+
+    # --- prices and tokens -------------------------------------------------------------------
+
+    def remember_challenge(
+        self, origin: str, challenge: Challenge, expires_at: float | None
+    ) -> None:
+        """Keep the challenge that is answered ahead of this origin's next 402."""
+        self._execute(
+            "INSERT OR REPLACE INTO challenges VALUES (?, ?, ?)",
+            origin,
+            json.dumps(challenge.members()),
+            expires_at,
+        )
+
+    def challenge(self, origin: str) -> Challenge | None:
+        """The kept challenge of an origin, unless it has expired."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                "SELECT challenge FROM challenges"
+                " WHERE origin = ? AND coalesce(expires_at > ?, TRUE)",
+                (origin, self._clock()),
+            ).fetchone()
+        return None if row is None else Challenge.from_members(json.loads(row["challenge"]))
+
+    def remember_token(self, chain_id: int, token: Token) -> None:
+        self._execute(
+            "INSERT OR REPLACE INTO tokens VALUES (?, ?, ?, ?)",
+            chain_id,
+            token.address,
+            token.symbol,
+            token.decimals,
+        )
+
+    def token(self, chain_id: int, address: Address) -> Token | None:
+        """How the token is written, if the chain was asked before."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                "SELECT symbol, decimals FROM tokens WHERE chain_id = ? AND token = ?",
+                (chain_id, address),
+            ).fetchone()
+        return None if row is None else Token(address, row["symbol"], row["decimals"])
+
+    # --- inside one step ---------------------------------------------------------------------
+
+    def _execute(self, statement: str, *values: object) -> None:
+        with self._database.write() as connection:
+            connection.execute(statement, values)
+
+    def _entry(self, connection: sqlite3.Connection, channel_id: ChannelId) -> PayerChannel:
+        row = connection.execute(
+            "SELECT * FROM channels WHERE channel_id = ?", (channel_id,)
+        ).fetchone()
+        if row is None:
+            raise NotFound(f"no channel {to_hex(channel_id)} in the payer's books")
+        return self._from_row(connection, row)
+
+    def _of_payer(self, connection: sqlite3.Connection, payer: Address) -> list[PayerChannel]:
+        rows = connection.execute(
+            "SELECT * FROM channels WHERE payer = ? ORDER BY rowid", (payer,)
+        ).fetchall()
+        return [self._from_row(connection, row) for row in rows]
+
+    def _of_pair(
+        self,
+        connection: sqlite3.Connection,
+        deployment: Deployment,
+        payer: Address,
+        payee: Address,
+        token: Address,
+    ) -> list[PayerChannel]:
+        rows = connection.execute(
+            "SELECT * FROM channels WHERE payee = ? AND payer = ? AND token = ?"
+            " AND chain_id = ? AND contract = ? ORDER BY rowid",
+            (payee, payer, token, deployment.chain_id, deployment.contract),
+        ).fetchall()
+        return [self._from_row(connection, row) for row in rows]
+
+    def _from_row(self, connection: sqlite3.Connection, row: sqlite3.Row) -> PayerChannel:
+        reserved = connection.execute(
+            "SELECT price FROM reservations WHERE channel_id = ? AND expires_at > ?",
+            (row["channel_id"], int(self._clock())),
+        ).fetchall()
+        in_flight = sum(blob_amount(reservation["price"]) for reservation in reserved)
+        return _channel_from(row, in_flight)
+
+    def _is_funding(self, connection: sqlite3.Connection, entry: PayerChannel) -> bool:
+        row = connection.execute(
+            "SELECT 1 FROM channels WHERE channel_id = ? AND status = ? AND funding_until > ?",
+            (entry.channel_id, ChannelStatus.ABSENT.value, int(self._clock())),
+        ).fetchone()
+        return row is not None
+
+    def _check_total(
+        self, connection: sqlite3.Connection, entry: PayerChannel, cumulative: int, total_max: int
+    ) -> None:
+        total = (
+            cumulative
+            - entry.signed
+            + sum(
+                other.promised
+                for other in self._of_payer(connection, entry.channel.payer)
+                if other.channel.token == entry.channel.token
+                and other.deployment.chain_id == entry.deployment.chain_id
+            )
+        )
+        if total > total_max:
+            raise BudgetExceeded(f"{total} promised in all is over the limit of {total_max}")
+
+    def _insert_reservation(
+        self, connection: sqlite3.Connection, entry: PayerChannel, price: int
+    ) -> int:
+        now = int(self._clock())
+        connection.execute("DELETE FROM reservations WHERE expires_at <= ?", (now,))
+        others = connection.execute(
+            "UPDATE reservations SET alone = 0 WHERE channel_id = ?", (entry.channel_id,)
+        ).rowcount
+        row = connection.execute(
+            "INSERT INTO reservations (channel_id, price, alone, expires_at)"
+            " VALUES (?, ?, ?, ?) RETURNING id",
+            (entry.channel_id, amount_blob(price), others == 0, now + RESERVATION_SECONDS_MAX),
+        ).fetchone()
+        return int(row["id"])
+
+
+def _insert(connection: sqlite3.Connection, entry: PayerChannel, funding_until: int) -> None:
+    channel, deployment, zero = entry.channel, entry.deployment, amount_blob(0)
+    connection.execute(
+        "INSERT INTO channels VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, 0,"
+        " NULL, NULL, ?, ?)",
+        (
+            entry.channel_id,
+            deployment.chain_id,
+            deployment.contract,
+            channel.payer,
+            channel.payee,
+            channel.token,
+            channel.authorized_signer,
+            channel.salt,
+            entry.url,
+            entry.status.value,
+            amount_blob(entry.deposit),
+            zero,
+            zero,
+            b"",
+            zero,
+            zero,
+            entry.first_block,
+            funding_until,
+        ),
+    )
+
+
+def _channel_from(row: sqlite3.Row, in_flight: int) -> PayerChannel:
+    return PayerChannel(
+        channel_id=ChannelId(row["channel_id"]),
+        deployment=Deployment(row["chain_id"], Address(row["contract"])),
+        channel=Channel(
+            Address(row["payer"]),
+            Address(row["payee"]),
+            Address(row["token"]),
+            Address(row["authorized_signer"]),
+            row["salt"],
+        ),
+        deposit=blob_amount(row["deposit"]),
+        url=row["url"],
+        status=ChannelStatus(row["status"]),
+        settled=blob_amount(row["settled"]),
+        close_requested_at=row["close_requested_at"],
+        signed=blob_amount(row["signed"]),
+        signature=row["signature"],
+        spent=blob_amount(row["spent"]),
+        in_flight=in_flight,
+        presented=bool(row["presented"]),
+        refused=row["refused"],
+        open_transaction=row["open_transaction"],
+        first_block=row["first_block"],
+    )
+
+
+def _claimed(connection: sqlite3.Connection, entry: PayerChannel) -> int:
+    row = connection.execute(
+        "SELECT claimed FROM channels WHERE channel_id = ?", (entry.channel_id,)
+    ).fetchone()
+    return blob_amount(row["claimed"])
+
+
+def _chain_part(entry: PayerChannel) -> tuple[ChannelStatus, int, int, int]:
+    return entry.status, entry.deposit, entry.settled, entry.close_requested_at
+
+
+def _check_deposit(entry: PayerChannel, cumulative: int) -> None:
+    if cumulative > min(entry.deposit, AMOUNT_MAX):
+        raise AmountExceedsDeposit(
+            f"the next voucher needs {cumulative}, the channel holds {entry.deposit}",
+            channelId=to_hex(entry.channel_id),
+            deposit=str(entry.deposit),
+        )
+
+
+def _voucher(entry: PayerChannel, cumulative: int, sign: Sign) -> Voucher:
+    if entry.signature and cumulative == entry.signed:
+        return Voucher(entry.channel_id, cumulative, entry.signature)
+    return sign(entry.channel_id, cumulative)

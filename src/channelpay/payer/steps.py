@@ -1,0 +1,113 @@
+"""What a payment session asks its driver to do, and what it gets back.
+
+A session does no I/O of its own but in the books' file: it yields steps and is sent their results.
+So one and the same session serves blocking and asynchronous programs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from channelpay.errors import InputError
+from channelpay.protocol.parse import parse_amount, parse_json_object
+from channelpay.protocol.types import ChannelId
+from channelpay.protocol.wire import Receipt, SessionRequest
+
+PROBLEM_BYTES_MAX = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send the request (again), with these headers added; the result is an :class:`Answer`.
+
+    ``bare`` leaves out the body and what describes it: such a request carries a credential only.
+    """
+
+    headers: dict[str, str] = field(repr=False)
+    bare: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Open a channel that can pay ``request``; the result is None.
+
+    The driver does nothing when the same two have a usable channel or are opening one.
+    """
+
+    request: SessionRequest
+    deposit: int
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """Top a channel up by ``amount`` base units, unless another is at it; the result is None."""
+
+    channel_id: ChannelId
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Let this many seconds pass; the result is None."""
+
+    seconds: float
+
+
+Step = Send | Open | Add | Wait
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a session needs to know of a response. ``url`` is where it came from, after redirects.
+
+    ``problem`` holds the members of a problem+json body (RFC 9457), or nothing.
+    """
+
+    status: int
+    url: str
+    challenges: tuple[str, ...] = ()
+    receipt: str | None = None
+    retry_after: str | None = None
+    problem: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def code(self) -> str:
+        """Our own code of the problem, or the last part of its type, which peers know."""
+        code = self.problem.get("code")
+        if isinstance(code, str):
+            return code
+        kind = self.problem.get("type")
+        return kind.rpartition("/")[2] if isinstance(kind, str) else ""
+
+    def amount(self, member: str) -> int | None:
+        """An amount among the problem's members, if it is there and well-formed."""
+        try:
+            return parse_amount(self.problem.get(member), member)
+        except InputError:
+            return None
+
+    @property
+    def retry_after_seconds(self) -> float | None:
+        """``Retry-After`` in its form as a number of seconds."""
+        text = self.retry_after or ""
+        return float(text) if text.isascii() and text.isdigit() and len(text) <= 6 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """What one request cost, in base units; ``receipt`` is None if it could not be believed."""
+
+    channel_id: ChannelId
+    cost: int
+    receipt: Receipt | None
+
+
+def parse_problem(body: bytes) -> dict[str, object]:
+    """The members of a problem+json body, or nothing if it is malformed or too large."""
+    if len(body) > PROBLEM_BYTES_MAX:
+        return {}
+    try:
+        return parse_json_object(body, "problem")
+    except InputError:
+        return {}

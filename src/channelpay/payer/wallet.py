@@ -1,0 +1,191 @@
+"""The payer's transactions: open, top up, request close, withdraw.
+
+Every open is in the books before its transaction is sent, so one that was interrupted at any point
+is found again by :meth:`Wallet.refresh`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import defaultdict
+
+from eth_account.signers.local import LocalAccount
+
+from channelpay.chain.connection import Connection
+from channelpay.chain.contract import Erc20, PaymentChannelsContract
+from channelpay.chain.events import ToppedUp, events_in
+from channelpay.chain.sender import NotConfirmed, Sender, SendPolicy
+from channelpay.errors import BudgetExceeded, ChannelPayError, ConfigError, InputError
+from channelpay.payer.observer import Observer
+from channelpay.payer.records import PayerChannel, TopUp
+from channelpay.payer.state import PayerState
+from channelpay.protocol.text import to_hex
+from channelpay.protocol.types import (
+    DEPOSIT_MAX,
+    EPOCH_BYTES,
+    NATIVE,
+    ZERO_ADDRESS,
+    Address,
+    Channel,
+    ChannelId,
+    ChannelState,
+    ChannelStatus,
+    Deployment,
+)
+
+EPOCH_MAX = 2 ** (8 * EPOCH_BYTES) - 1
+_SALT_BYTES = 32
+
+
+class Wallet(Observer):
+    """One account on one chain. Amounts in base units; transaction hashes have 32 bytes.
+
+    Its methods raise what :class:`~channelpay.chain.sender.Sender` raises, and :class:`NotFound`
+    for an unknown channel.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        account: LocalAccount,
+        contract: Address,
+        state: PayerState,
+        policy: SendPolicy | None = None,
+    ) -> None:
+        self._sender = Sender(connection, account, policy)
+        super().__init__(connection, self._sender.address, state)
+        self.deployment = Deployment(connection.chain_id, contract)
+
+    # --- open --------------------------------------------------------------------------------
+
+    def open(
+        self, payee: Address, token: Address, deposit: int, url: str | None = None
+    ) -> PayerChannel:
+        """Open a channel and wait until it is confirmed.
+
+        A lane whose channel is finalized is used again: that costs less gas than a fresh one.
+        """
+        planned = self._plan(payee, token, deposit, url)
+        if not self._state.begin_open(planned):
+            raise ConfigError(
+                "another process opens the same channel at this moment",
+                hint="Look at your channels, then try again: channelpay channel list",
+            )
+        return self._open_planned(planned)
+
+    def open_unless_usable(
+        self, payee: Address, token: Address, deposit: int, url: str | None
+    ) -> PayerChannel | None:
+        """Open a channel, unless the two have a usable one or are opening one: then None.
+
+        Refuses to lock money a second time while a channel is open that the payee does not take.
+        """
+        self.refresh(payee)
+        for entry in self._state.channels_to(self.deployment, self.payer, payee, token):
+            if entry.status is ChannelStatus.OPEN and entry.refused is not None:
+                raise BudgetExceeded(
+                    f"the payee refuses channel {to_hex(entry.channel_id)} ({entry.refused}),"
+                    " though it is open",
+                    hint="Take your deposit back first: channelpay channel close --request",
+                )
+        planned = self._plan(payee, token, deposit, url)
+        if not self._state.begin_open(planned, unless_usable=True):
+            return None
+        return self._open_planned(planned)
+
+    def _plan(self, payee: Address, token: Address, deposit: int, url: str | None) -> PayerChannel:
+        if not 0 < deposit <= DEPOSIT_MAX:
+            raise InputError("a deposit is more than zero and less than 2**96 base units")
+        contract = self._contract(self.deployment)
+        contract.require_genuine()
+        channel = self._reopened(contract, payee, token)
+        if channel is None:
+            salt = secrets.token_bytes(_SALT_BYTES - EPOCH_BYTES) + bytes(EPOCH_BYTES)
+            channel = Channel(self.payer, payee, token, ZERO_ADDRESS, salt)
+        block = self._connection.latest_block().number
+        return PayerChannel.planned(self.deployment, channel, deposit, url, block)
+
+    def _reopened(
+        self, contract: PaymentChannelsContract, payee: Address, token: Address
+    ) -> Channel | None:
+        """The next epoch of a lane that is certainly free."""
+        lanes: dict[bytes, list[PayerChannel]] = defaultdict(list)
+        for entry in self._state.channels_to(self.deployment, self.payer, payee, token):
+            lanes[entry.channel.lane].append(entry)
+        for entries in lanes.values():
+            last = max((entry.channel for entry in entries), key=lambda channel: channel.epoch)
+            finalized = contract.state(last).status is ChannelStatus.FINALIZED
+            if last.epoch < EPOCH_MAX and finalized:
+                return last.with_epoch(last.epoch + 1)
+        return None
+
+    def _open_planned(self, planned: PayerChannel) -> PayerChannel:
+        channel_id, contract = planned.channel_id, self._contract(planned.deployment)
+        call = contract.open(planned.channel, planned.deposit)
+        try:
+            self._approve(planned.channel.token, planned.deposit)
+            transaction_hash = self._sender.submit(call)
+            self._state.record_open_transaction(channel_id, transaction_hash)
+            self._sender.wait(transaction_hash, call)
+        except NotConfirmed:
+            raise  # It may still be mined: the journal entry stays.
+        except ChannelPayError:
+            self._state.abandon_open(channel_id)
+            raise
+        opened = ChannelState(ChannelStatus.OPEN, planned.deposit)
+        self._state.record_chain_state(channel_id, opened)
+        self._state.end_funding(channel_id)
+        return self._state.channel(channel_id)
+
+    # --- the rest of its life ----------------------------------------------------------------
+
+    def top_up(self, channel_id: ChannelId, amount: int) -> TopUp | None:
+        """Add to a channel's deposit; takes a close request back. None if another process is
+        topping it up now.
+        """
+        entry = self._state.channel(channel_id)
+        if not 0 < amount <= DEPOSIT_MAX - entry.deposit:
+            raise InputError("a top-up is more than zero; a deposit stays below 2**96 base units")
+        contract = self._contract(entry.deployment)
+        if not self._state.begin_top_up(channel_id):
+            return None
+        try:
+            self._approve(entry.channel.token, amount)
+            receipt = self._sender.send(contract.top_up(entry.channel, amount))
+        finally:
+            self._state.end_funding(channel_id)
+        top_up = TopUp(channel_id, receipt.transaction_hash, amount)
+        totals = [e.deposit for e in events_in(receipt, contract) if isinstance(e, ToppedUp)]
+        self._state.record_top_up(top_up, max(totals, default=entry.deposit + amount))
+        return top_up
+
+    def request_close(self, channel_id: ChannelId) -> int:
+        """Start the grace period without the payee; Unix seconds of the earliest withdrawal."""
+        entry = self._state.channel(channel_id)
+        contract = self._contract(entry.deployment)
+        self._sender.send(contract.request_close(entry.channel))
+        state = self._record(contract, entry)
+        return state.close_requested_at + contract.grace_period_seconds()
+
+    def withdraw(self, channel_id: ChannelId) -> bytes:
+        """Take back what was not settled, once the grace period is over; the transaction's hash."""
+        entry = self._state.channel(channel_id)
+        contract = self._contract(entry.deployment)
+        receipt = self._sender.send(contract.withdraw(entry.channel))
+        self._record(contract, entry)
+        return receipt.transaction_hash
+
+    # --- inside one transaction --------------------------------------------------------------
+
+    def _record(self, contract: PaymentChannelsContract, entry: PayerChannel) -> ChannelState:
+        state = contract.state(entry.channel)
+        self._state.record_chain_state(entry.channel_id, state)
+        return state
+
+    def _approve(self, token: Address, amount: int) -> None:
+        """Let the contract take exactly this much, unless it may already."""
+        if token == NATIVE:
+            return
+        erc20, spender = Erc20(self._connection, token), self.deployment.contract
+        if erc20.allowance(self.payer, spender) < amount:
+            self._sender.send(erc20.approve(spender, amount))

@@ -1,0 +1,144 @@
+"""The cooperative close: what the payer offers, and what it makes of the answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from channelpay.errors import (
+    ChannelNotFound,
+    ConfigError,
+    InputError,
+    NetworkError,
+    PaymentRefused,
+)
+from channelpay.payer.closing import Closed, CloseSession
+from channelpay.payer.records import PayerChannel
+from channelpay.payer.steps import Answer, Send, Wait
+from channelpay.protocol.eip712 import VoucherHasher
+from channelpay.protocol.types import Address
+from channelpay.protocol.wire import ClosePayload, Credential, Receipt
+from tests.payer.site import DEPLOYMENT, NOW, URL, Ground, Site, refused
+
+HASH = b"\x0c" * 32
+
+
+def receipt_of(entry: PayerChannel, **changes: Any) -> str:
+    fields: dict[str, Any] = {
+        "channel_id": entry.channel_id,
+        "chain_id": 31337,
+        "challenge_id": "c",
+        "accepted": 2,
+        "spent": 1,
+        "timestamp": NOW,
+        "transaction_hash": HASH,
+    }
+    return Receipt(**(fields | changes)).to_header()
+
+
+def closing(ground: Ground, entry: PayerChannel, url: str = URL, **terms: Any) -> Any:
+    return CloseSession(ground.terms(**terms), ground.state, entry, url, ground.clock).run()
+
+
+def paid_channel(ground: Ground) -> PayerChannel:
+    """A channel on which 2 are signed and 1 is spent."""
+    entry = ground.open()
+    ground.pay()
+    ground.site.failing = True
+    ground.pay()
+    ground.site.failing = False
+    return ground.state.channel(entry.channel_id)
+
+
+def test_the_voucher_is_for_exactly_what_was_spent(ground: Ground) -> None:
+    entry = paid_channel(ground)
+    assert (entry.signed, entry.spent) == (2, 1)
+    steps = closing(ground, entry)
+    step = next(steps)
+    payload = Credential.parse(step.headers["Authorization"]).payload
+    assert isinstance(payload, ClosePayload)
+    assert step.bare
+    assert payload.voucher.cumulative_amount == 1
+    VoucherHasher(DEPLOYMENT).check(payload.voucher, ground.payer)
+    with pytest.raises(StopIteration) as end:
+        steps.send(Answer(200, URL, receipt=receipt_of(entry)))
+    assert isinstance(end.value.value, Closed)
+    assert end.value.value.transaction_hash == HASH
+
+
+def test_without_a_known_challenge_the_site_is_asked_for_one(ground: Ground, site: Site) -> None:
+    entry = ground.open()
+    steps = closing(ground, entry)
+    assert next(steps) == Send({}, bare=True)
+    step = steps.send(Answer(402, URL, challenges=(site.challenge(1),)))
+    assert "Authorization" in step.headers
+
+
+def test_a_stale_challenge_is_replaced_once(ground: Ground, site: Site) -> None:
+    entry = paid_channel(ground)
+    steps = closing(ground, entry)
+    next(steps)
+    stale = Answer(402, URL, challenges=(site.challenge(1),), problem={"code": "invalid-challenge"})
+    assert "Authorization" in steps.send(stale).headers
+    with pytest.raises(PaymentRefused):
+        steps.send(stale)
+
+
+def test_a_busy_payee_is_waited_for(ground: Ground) -> None:
+    entry = paid_channel(ground)
+    steps = closing(ground, entry)
+    next(steps)
+    assert steps.send(Answer(503, URL, retry_after="4")) == Wait(4.0)
+    assert isinstance(steps.send(None), Send)
+
+
+def test_a_free_address_cannot_close(ground: Ground) -> None:
+    steps = closing(ground, ground.open())
+    next(steps)
+    with pytest.raises(InputError, match="asks for no payment"):
+        steps.send(Answer(200, URL))
+
+
+def test_another_payees_address_cannot_close(ground: Ground, site: Site) -> None:
+    site.request_fields = {"recipient": Address(b"\x02" * 20)}
+    steps = closing(ground, ground.open())
+    next(steps)
+    with pytest.raises(PaymentRefused, match="does not belong"):
+        steps.send(Answer(402, URL, challenges=(site.challenge(1),)))
+
+
+def test_the_credential_does_not_go_over_plain_http(ground: Ground) -> None:
+    with pytest.raises(ConfigError, match="plain http"):
+        next(closing(ground, ground.open(), "http://site.example/"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"channel_id": bytes(32)}, {"transaction_hash": None}],
+    ids=["other channel", "no transaction"],
+)
+def test_an_answer_without_our_receipt_is_no_close(ground: Ground, changes: dict[str, Any]) -> None:
+    entry = paid_channel(ground)
+    steps = closing(ground, entry)
+    next(steps)
+    with pytest.raises(PaymentRefused, match="without a receipt"):
+        steps.send(Answer(200, URL, receipt=receipt_of(entry, **changes)))
+
+
+def test_a_refusal_becomes_its_error_with_the_way_out(ground: Ground) -> None:
+    entry = paid_channel(ground)
+    steps = closing(ground, entry)
+    next(steps)
+    with pytest.raises(ChannelNotFound, match=r"what .*channel") as refusal:
+        steps.send(refused(410, "channel-not-found", detail="what \x1b[31mchannel"))
+    assert "close --request" in refusal.value.hint
+    assert refusal.value.detail.startswith("the site says: ")
+    assert "\x1b" not in str(refusal.value)
+
+
+def test_a_payee_in_trouble_is_a_network_error(ground: Ground) -> None:
+    steps = closing(ground, paid_channel(ground))
+    next(steps)
+    with pytest.raises(NetworkError):
+        steps.send(Answer(502, URL))

@@ -1,0 +1,316 @@
+"""The payer's books: what is on disk, what only grows, and what no two requests share."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from channelpay.errors import AmountExceedsDeposit, ConfigError, NotFound, StoreUnavailable
+from channelpay.payer.records import PayerChannel, Token
+from channelpay.payer.state import FUNDING_SECONDS_MAX, RESERVATION_SECONDS_MAX, PayerState
+from channelpay.protocol.eip712 import VoucherSigner
+from channelpay.protocol.types import (
+    AMOUNT_MAX,
+    NATIVE,
+    Address,
+    ChannelId,
+    ChannelState,
+    ChannelStatus,
+)
+from tests.payer.site import DEPLOYMENT, KEY, PAYEE, Clock, Ground, Site
+
+SIGNER = VoucherSigner(DEPLOYMENT, KEY)
+DEADLINE_SECONDS = 60.0
+
+
+def reopened(tmp_path: Path) -> PayerState:
+    return PayerState(tmp_path / "payer.sqlite3", Clock())
+
+
+def test_what_was_signed_is_there_after_a_kill(tmp_path: Path, ground: Ground) -> None:
+    entry = ground.open()
+    program = f"""
+import os, signal, sys
+from pathlib import Path
+from channelpay.payer.state import PayerState
+from tests.payer.site import DEPLOYMENT, KEY, Clock
+from channelpay.protocol.eip712 import VoucherSigner
+state = PayerState(Path({str(tmp_path / "payer.sqlite3")!r}), Clock())
+signer = VoucherSigner(DEPLOYMENT, KEY)
+reservation = state.reserve(bytes.fromhex({entry.channel_id.hex()!r}), 7, signer.sign)
+print(reservation.voucher.cumulative_amount, reservation.voucher.signature.hex(), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == -9, done.stderr
+    amount, signature = done.stdout.split()
+    kept = reopened(tmp_path).channel(entry.channel_id)
+    assert (kept.signed, kept.signature.hex(), kept.in_flight) == (7, signature, 7)
+    assert int(amount) == 7
+
+
+RESERVER = """
+import sys
+from pathlib import Path
+from channelpay.payer.state import PayerState
+from channelpay.protocol.eip712 import VoucherSigner
+from tests.payer.site import DEPLOYMENT, KEY, Clock
+state = PayerState(Path(sys.argv[1]), Clock())
+signer = VoucherSigner(DEPLOYMENT, KEY)
+print("ready", flush=True)
+sys.stdin.readline()
+for _ in range(int(sys.argv[3])):
+    reservation = state.reserve(bytes.fromhex(sys.argv[2]), 3, signer.sign)
+    print(reservation.voucher.cumulative_amount, flush=True)
+"""
+
+
+def test_two_processes_never_share_an_increment(tmp_path: Path, ground: Ground) -> None:
+    each = 60
+    entry = ground.open(deposit=10_000)
+    command = [
+        *(sys.executable, "-c", RESERVER),
+        *(str(tmp_path / "payer.sqlite3"), entry.channel_id.hex(), str(each)),
+    ]
+    processes = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    outputs = [process.communicate("go\n", timeout=DEADLINE_SECONDS)[0] for process in processes]
+    amounts = [int(line) for output in outputs for line in output.split()]
+    assert sorted(amounts) == [3 * count for count in range(1, 2 * each + 1)]
+    assert ground.state.channel(entry.channel_id).signed == 3 * 2 * each
+
+
+def test_amounts_up_to_the_last_bit_survive(tmp_path: Path, ground: Ground) -> None:
+    entry = ground.open(deposit=AMOUNT_MAX)
+    ground.state.reserve(entry.channel_id, AMOUNT_MAX, SIGNER.sign)
+    kept = reopened(tmp_path).channel(entry.channel_id)
+    assert (kept.deposit, kept.signed, kept.in_flight) == (AMOUNT_MAX,) * 3
+
+
+def test_more_than_the_deposit_is_never_signed(ground: Ground) -> None:
+    entry = ground.open(deposit=5)
+    ground.state.reserve(entry.channel_id, 4, SIGNER.sign)
+    with pytest.raises(AmountExceedsDeposit):
+        ground.state.reserve(entry.channel_id, 2, ground.signer.sign)
+    kept = ground.state.channel(entry.channel_id)
+    assert (kept.signed, kept.in_flight) == (4, 4)
+
+
+def test_a_refused_reservation_leaves_the_one_that_it_would_replace(ground: Ground) -> None:
+    entry = ground.open(deposit=8)
+    held = ground.state.reserve(entry.channel_id, 5, SIGNER.sign)
+    with pytest.raises(AmountExceedsDeposit):
+        ground.state.reserve(entry.channel_id, 9, SIGNER.sign, instead_of=held)
+    assert ground.state.channel(entry.channel_id).in_flight == 5
+
+
+def test_a_failure_to_sign_leaves_nothing_behind(ground: Ground) -> None:
+    entry = ground.open()
+
+    def fail(channel_id: ChannelId, amount: int) -> None:
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        ground.state.reserve(entry.channel_id, 2, fail)  # type: ignore[arg-type]
+    kept = ground.state.channel(entry.channel_id)
+    assert (kept.signed, kept.in_flight) == (0, 0)
+
+
+def test_the_same_amount_is_signed_once(ground: Ground) -> None:
+    entry = ground.open()
+    first = ground.state.reserve(entry.channel_id, 2, SIGNER.sign)
+    ground.state.release(first)
+    again = ground.state.reserve(entry.channel_id, 2, lambda *_: pytest.fail("signed anew"))
+    assert again.voucher == first.voucher
+
+
+def test_a_request_alone_takes_the_payees_count_and_others_only_their_price(
+    ground: Ground,
+) -> None:
+    entry = ground.open()
+    alone = ground.state.reserve(entry.channel_id, 5, SIGNER.sign)
+    assert ground.state.settle(alone, 3) == 3
+    first, second = (ground.state.reserve(entry.channel_id, 5, SIGNER.sign) for _ in range(2))
+    # The payee had charged both when it answered the first.
+    assert ground.state.settle(first, 13) == 5
+    assert ground.state.channel(entry.channel_id).spent == 8
+    assert ground.state.settle(second, 13) == 5
+    assert ground.state.channel(entry.channel_id).spent == 13
+
+
+def test_a_charge_that_the_payee_gave_back_is_not_kept(ground: Ground) -> None:
+    entry = ground.open()
+    ground.state.settle(ground.state.reserve(entry.channel_id, 5, SIGNER.sign), 5)
+    # The charge was released afterwards; the next request cost 4.
+    ground.state.settle(ground.state.reserve(entry.channel_id, 5, SIGNER.sign), 4)
+    assert ground.state.channel(entry.channel_id).spent == 4
+
+
+def test_what_was_signed_never_shrinks_when_requests_fail(ground: Ground) -> None:
+    entry = ground.open()
+    for reservation in [ground.state.reserve(entry.channel_id, 5, SIGNER.sign) for _ in range(2)]:
+        ground.state.release(reservation)
+    again = ground.state.reserve(entry.channel_id, 1, SIGNER.sign)
+    assert again.voucher.cumulative_amount == 10
+    assert ground.state.channel(entry.channel_id).signed == 10
+
+
+def test_a_late_answer_does_not_lower_what_was_spent(ground: Ground) -> None:
+    entry = ground.open()
+    first, second = (ground.state.reserve(entry.channel_id, 5, SIGNER.sign) for _ in range(2))
+    ground.state.settle(second, 10)
+    ground.state.settle(first, 5)
+    assert ground.state.channel(entry.channel_id).spent == 10
+
+
+def test_the_payee_is_never_believed_above_what_was_signed(ground: Ground) -> None:
+    entry = ground.open()
+    reservation = ground.state.reserve(entry.channel_id, 5, SIGNER.sign)
+    assert not ground.state.adopt_spent(entry.channel_id, 6)
+    assert ground.state.adopt_spent(entry.channel_id, 5)
+    ground.state.settle(reservation, 50)
+    assert ground.state.channel(entry.channel_id).spent == 5
+
+
+def test_a_reservation_of_a_dead_process_ends(ground: Ground) -> None:
+    entry = ground.open()
+    ground.state.reserve(entry.channel_id, 5, SIGNER.sign)
+    ground.clock.now += RESERVATION_SECONDS_MAX + 1
+    assert ground.state.channel(entry.channel_id).in_flight == 0
+    again = ground.state.reserve(entry.channel_id, 5, SIGNER.sign)
+    assert again.voucher.cumulative_amount == 5
+
+
+def planned(number: int = 1) -> PayerChannel:
+    from channelpay.protocol.types import ZERO_ADDRESS, Channel
+
+    channel = Channel(SIGNER.address, PAYEE, NATIVE, ZERO_ADDRESS, number.to_bytes(32, "big"))
+    return PayerChannel.planned(DEPLOYMENT, channel, 50, None, 0)
+
+
+def test_one_open_at_a_time_between_the_same_two(ground: Ground) -> None:
+    assert ground.state.begin_open(planned(1), unless_usable=True)
+    assert not ground.state.begin_open(planned(2), unless_usable=True)
+    ground.clock.now += FUNDING_SECONDS_MAX + 1
+    assert ground.state.begin_open(planned(2), unless_usable=True)
+
+
+def test_no_second_channel_is_opened_by_itself_beside_a_usable_one(ground: Ground) -> None:
+    ground.open()
+    assert not ground.state.begin_open(planned(9), unless_usable=True)
+    assert ground.state.begin_open(planned(9))
+
+
+def test_an_open_that_failed_for_certain_is_forgotten_and_a_confirmed_one_is_not(
+    ground: Ground,
+) -> None:
+    ground.state.begin_open(planned())
+    ground.state.abandon_open(planned().channel_id)
+    with pytest.raises(NotFound):
+        ground.state.channel(planned().channel_id)
+    entry = ground.open()
+    ground.state.abandon_open(entry.channel_id)
+    assert ground.state.channel(entry.channel_id).status is ChannelStatus.OPEN
+
+
+def test_an_answer_of_the_chain_that_is_out_of_date_is_dropped(ground: Ground) -> None:
+    """Asked before the open was mined, answered after it was noted."""
+    ground.state.begin_open(planned())
+    seen = ground.state.channel(planned().channel_id)
+    opened = ChannelState(ChannelStatus.OPEN, 50)
+    ground.state.record_chain_state(seen.channel_id, opened)
+    ground.state.record_chain_state(seen.channel_id, ChannelState(ChannelStatus.ABSENT), seen)
+    assert ground.state.channel(seen.channel_id).status is ChannelStatus.OPEN
+
+
+def test_one_top_up_at_a_time(ground: Ground) -> None:
+    entry = ground.open()
+    assert ground.state.begin_top_up(entry.channel_id)
+    assert not ground.state.begin_top_up(entry.channel_id)
+    ground.state.end_funding(entry.channel_id)
+    assert ground.state.begin_top_up(entry.channel_id)
+
+
+def test_the_file_is_private(tmp_path: Path) -> None:
+    folder = tmp_path / "home"
+    PayerState(folder / "payer.sqlite3").remember_token(1, Token(NATIVE, "ETH", 18))
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+    assert modes == {0o600}
+
+
+def test_books_of_a_newer_version_are_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "payer.sqlite3"
+    PayerState(path).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(ConfigError, match="newer channelpay"):
+        PayerState(path)
+
+
+def test_a_file_that_is_no_database_is_an_error_of_ours(tmp_path: Path) -> None:
+    path = tmp_path / "payer.sqlite3"
+    path.write_text("not a database, but long enough to be taken for one" * 40)
+    with pytest.raises(StoreUnavailable):
+        PayerState(path)
+
+
+def test_every_commit_goes_to_disk(tmp_path: Path) -> None:
+    state = reopened(tmp_path)
+    with state._database.read() as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+        assert connection.execute("PRAGMA synchronous").fetchone()[0] == 2
+
+
+def test_a_channel_of_another_pair_is_not_offered(ground: Ground) -> None:
+    ground.open(payee=Address(b"\x01" * 20))
+    other_chain = replace(DEPLOYMENT, chain_id=1)
+    for deployment in (DEPLOYMENT, other_chain):
+        assert ground.state.channels_to(deployment, ground.payer, PAYEE, NATIVE) == []
+
+
+def test_the_channel_with_most_signed_is_used_first(ground: Ground) -> None:
+    entries = [ground.open() for _ in range(3)]
+    ground.state.reserve(entries[1].channel_id, 5, SIGNER.sign)
+    found = ground.state.channels_to(DEPLOYMENT, ground.payer, PAYEE, NATIVE)
+    assert found[0].channel_id == entries[1].channel_id
+    assert Counter(entry.channel_id for entry in found) == Counter(
+        entry.channel_id for entry in entries
+    )
+
+
+def test_a_locked_file_is_waited_for(tmp_path: Path, ground: Ground, site: Site) -> None:
+    """Another process holds the write lock while a request reserves."""
+    entry = ground.open()
+    holder = f"""
+import sqlite3, sys, threading
+connection = sqlite3.connect({str(tmp_path / "payer.sqlite3")!r}, isolation_level=None)
+connection.execute("BEGIN IMMEDIATE")
+print("held", flush=True)
+threading.Timer(0.3, lambda: None).run()
+connection.execute("COMMIT")
+"""
+    process = subprocess.Popen([sys.executable, "-c", holder], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    started = time.monotonic()
+    reservation = ground.state.reserve(entry.channel_id, 1, SIGNER.sign)
+    assert reservation.voucher.cumulative_amount == 1
+    assert time.monotonic() - started < DEADLINE_SECONDS
+    process.communicate(timeout=DEADLINE_SECONDS)

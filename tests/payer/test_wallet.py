@@ -1,0 +1,272 @@
+"""The payer's transactions on real chains: journaled opens, lanes used again, exits, approvals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from channelpay.chain.connection import connect
+from channelpay.chain.contract import Erc20, PaymentChannelsContract
+from channelpay.chain.sender import NotConfirmed, Sender, SendPolicy
+from channelpay.errors import (
+    BudgetExceeded,
+    ChainReverted,
+    InputError,
+    InsufficientFunds,
+    NotFound,
+    WrongChain,
+)
+from channelpay.payer import observer
+from channelpay.payer.client import Payer
+from channelpay.payer.limits import Limits
+from channelpay.payer.steps import Open
+from channelpay.protocol.types import NATIVE, Address, ChannelStatus, Deployment
+from channelpay.protocol.wire import SessionRequest
+from channelpay.testing.furnished import FurnishedChain
+from tests.support.chains import sender_of
+
+ETHER = 10**18
+
+
+@pytest.fixture
+def new_payer(furnished: FurnishedChain, tmp_path: Path) -> Iterator[Callable[..., Payer]]:
+    payers: list[Payer] = []
+
+    def make(**changes: Any) -> Payer:
+        settings: dict[str, Any] = {
+            "account": furnished.chain.accounts[1].private_key,
+            "connection": furnished.chain.rpc_url,
+            "state": tmp_path / "payer.sqlite3",
+            "contract": furnished.deployment.contract,
+        }
+        payers.append(Payer(**(settings | changes)))
+        return payers[-1]
+
+    yield make
+    for payer in payers:
+        payer.close()
+
+
+@pytest.fixture
+def payer(new_payer: Callable[..., Payer]) -> Payer:
+    return new_payer()
+
+
+@pytest.fixture
+def payee(furnished: FurnishedChain) -> Address:
+    return furnished.chain.accounts[2].address
+
+
+def close_by_payee(furnished: FurnishedChain, channel: Any) -> None:
+    connection = connect(furnished.chain.rpc_url)
+    contract = PaymentChannelsContract(connection, furnished.deployment)
+    sender_of(connection, furnished.chain.accounts[2]).send(contract.close(channel))
+
+
+def test_an_opened_channel_is_on_chain_and_in_the_books(
+    payer: Payer, payee: Address, contract: PaymentChannelsContract
+) -> None:
+    entry = payer.open_channel(payee, ETHER, url="https://site.example/")
+    assert contract.state(entry.channel).deposit == ETHER
+    assert contract.channel_id(entry.channel) == entry.channel_id
+    assert payer.channels() == [entry]
+    assert (entry.status, entry.url) == (ChannelStatus.OPEN, "https://site.example/")
+
+
+def test_an_open_that_was_interrupted_is_found_again(
+    payer: Payer,
+    payee: Address,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The process dies after the transaction left and before its hash is in the books."""
+    submit = Sender.submit
+
+    def submit_and_die(self: Sender, call: Any) -> bytes:
+        submit(self, call)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Sender, "submit", submit_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        payer.open_channel(payee, ETHER)
+    monkeypatch.undo()
+    (lost,) = payer.state.channels(payer.address)
+    assert (lost.status, lost.open_transaction) == (ChannelStatus.ABSENT, None)
+    (found,) = payer.channels()
+    assert (found.status, found.deposit) == (ChannelStatus.OPEN, ETHER)
+    assert found.open_transaction is not None
+    receipt = connect(payer.wallet._connection.rpc_url).receipt(found.open_transaction)
+    assert receipt is not None
+    assert receipt.succeeded
+
+
+def test_an_open_of_which_the_fate_is_unknown_stays_in_the_books(
+    payer: Payer, payee: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(self: Sender, transaction_hash: bytes, call: Any) -> None:
+        raise NotConfirmed
+
+    monkeypatch.setattr(Sender, "wait", never)
+    with pytest.raises(NotConfirmed):
+        payer.open_channel(payee, ETHER)
+    monkeypatch.undo()
+    (found,) = payer.channels()
+    assert found.status is ChannelStatus.OPEN
+
+
+@pytest.mark.parametrize(
+    ("deposit", "error"),
+    [(10**6 * ETHER, InsufficientFunds), (0, InputError), (2**96, InputError)],
+)
+def test_an_open_that_cannot_be_leaves_nothing_in_the_books(
+    payer: Payer, payee: Address, deposit: int, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        payer.open_channel(payee, deposit)
+    assert payer.channels() == []
+
+
+def test_no_money_goes_to_code_that_is_not_the_contract(
+    new_payer: Callable[..., Payer], furnished: FurnishedChain, payee: Address
+) -> None:
+    payer = new_payer(contract=furnished.token)
+    with pytest.raises(NotFound, match="not the PaymentChannels contract"):
+        payer.open_channel(payee, ETHER)
+
+
+def test_a_finalized_lane_is_used_again_in_its_next_epoch(
+    payer: Payer, payee: Address, furnished: FurnishedChain
+) -> None:
+    first = payer.open_channel(payee, ETHER)
+    close_by_payee(furnished, first.channel)
+    assert payer.channels()[0].status is ChannelStatus.FINALIZED
+    second = payer.open_channel(payee, ETHER)
+    assert second.channel.lane == first.channel.lane
+    assert (first.channel.epoch, second.channel.epoch) == (0, 1)
+    third = payer.open_channel(payee, ETHER)
+    assert third.channel.lane != first.channel.lane
+
+
+def test_an_erc20_deposit_is_approved_exactly_and_only_if_need_be(
+    payer: Payer, payee: Address, furnished: FurnishedChain
+) -> None:
+    connection = connect(furnished.chain.rpc_url)
+    token = Erc20(connection, furnished.token)
+    spender = furnished.deployment.contract
+    sender = sender_of(connection, furnished.chain.accounts[1])
+    sender.send(token.approve(spender, 0))
+    payer.open_channel(payee, 5_000_000, furnished.token)
+    assert token.allowance(payer.address, spender) == 0
+    sender.send(token.approve(spender, 9))
+    before = connection.next_nonce(payer.address)
+    payer.open_channel(payee, 9, furnished.token)
+    assert connection.next_nonce(payer.address) == before + 1
+
+
+def test_a_top_up_counts_and_takes_a_close_request_back(
+    payer: Payer, payee: Address, furnished: FurnishedChain
+) -> None:
+    entry = payer.open_channel(payee, ETHER)
+    payer.request_close(entry.channel_id)
+    assert payer.state.channel(entry.channel_id).status is ChannelStatus.CLOSING
+    top_up = payer.top_up(entry.channel_id, ETHER)
+    assert payer.state.unpresented_top_ups(entry.channel_id) == [top_up]
+    known = payer.state.channel(entry.channel_id)
+    assert payer.channels() == [known]
+    assert (known.status, known.deposit) == (ChannelStatus.OPEN, 2 * ETHER)
+
+
+def test_the_payer_gets_out_without_the_payee(
+    payer: Payer, payee: Address, furnished: FurnishedChain
+) -> None:
+    entry = payer.open_channel(payee, ETHER)
+    withdrawable_at = payer.request_close(entry.channel_id)
+    with pytest.raises(ChainReverted, match="CloseNotReady"):
+        payer.withdraw(entry.channel_id)
+    requested_at = payer.state.channel(entry.channel_id).close_requested_at
+    assert withdrawable_at == requested_at + furnished.grace_seconds
+    assert payer.wallet.withdrawable_at(payer.state.channel(entry.channel_id)) == withdrawable_at
+    furnished.chain.increase_time(furnished.grace_seconds)
+    before = payer.wallet.balance(NATIVE)
+    payer.withdraw(entry.channel_id)
+    assert payer.wallet.balance(NATIVE) > before + ETHER * 99 // 100
+    assert payer.state.channel(entry.channel_id).status is ChannelStatus.FINALIZED
+
+
+def open_step(furnished: FurnishedChain, payee: Address) -> Open:
+    request = SessionRequest(1, NATIVE, payee, furnished.deployment)
+    return Open(request, ETHER, "https://site.example/")
+
+
+def test_a_session_opens_once_while_the_channel_is_usable(
+    payer: Payer, payee: Address, furnished: FurnishedChain
+) -> None:
+    for _ in range(2):
+        payer.perform(open_step(furnished, payee))
+    (entry,) = payer.channels()
+    assert entry.url == "https://site.example/"
+
+
+def test_a_session_locks_no_second_deposit_while_the_payee_refuses_an_open_channel(
+    payer: Payer, payee: Address, furnished: FurnishedChain
+) -> None:
+    entry = payer.open_channel(payee, ETHER)
+    payer.state.refuse(entry.channel_id, "channel-finalized")
+    with pytest.raises(BudgetExceeded, match="though it is open"):
+        payer.perform(open_step(furnished, payee))
+    close_by_payee(furnished, entry.channel)
+    payer.perform(open_step(furnished, payee))
+    assert payer.channels()[-1].status is ChannelStatus.OPEN
+
+
+def test_a_channel_on_another_chain_is_not_touched(
+    payer: Payer, payee: Address, furnished: FurnishedChain
+) -> None:
+    elsewhere = Deployment(1, furnished.deployment.contract)
+    entry = payer.open_channel(payee, ETHER)
+    foreign = type(entry).planned(elsewhere, entry.channel, 5, None, 0)
+    payer.state.begin_open(foreign)
+    assert len(payer.channels()) == 2
+    with pytest.raises(WrongChain):
+        payer.top_up(foreign.channel_id, 1)
+
+
+def test_a_token_is_asked_for_its_symbol_once(
+    payer: Payer, furnished: FurnishedChain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = payer.wallet.token(furnished.token)
+    assert (token.symbol, token.decimals) == (furnished.token_symbol, furnished.token_decimals)
+    monkeypatch.setattr(Erc20, "symbol", lambda self: pytest.fail("asked again"))
+    assert payer.wallet.token(furnished.token) == token
+
+
+def test_limits_are_per_token(new_payer: Callable[..., Payer]) -> None:
+    payer = new_payer(limits=[Limits(NATIVE, 5)], policy=SendPolicy(confirmations=1))
+    assert payer._terms.limits == {NATIVE: Limits(NATIVE, 5)}
+
+
+class HostileToken:
+    """An ERC-20 that says of itself what it likes."""
+
+    def __init__(self, symbol: str, decimals: int) -> None:
+        self.address = Address(bytes(20))
+        self._symbol = symbol
+        self._decimals = decimals
+
+    def symbol(self) -> str:
+        return self._symbol
+
+    def decimals(self) -> int:
+        return self._decimals
+
+
+def test_a_tokens_symbol_is_short_and_moves_no_cursor() -> None:
+    described = observer._described(HostileToken("\x1b[2JUSD\n" + "x" * 50, 6))  # type: ignore[arg-type]
+    assert described.symbol == "[2JUSD" + "x" * 10
+
+
+def test_a_token_with_absurd_decimals_is_refused() -> None:
+    with pytest.raises(InputError, match="decimals"):
+        observer._described(HostileToken("USD", 255))  # type: ignore[arg-type]
