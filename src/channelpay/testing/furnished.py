@@ -1,4 +1,8 @@
-"""A development chain with the contract and a test token on it, and tokens in every account."""
+"""A development chain with the contract and a test token on it.
+
+Every account holds tokens and allows the contract to take them, so that a channel in the token
+costs the same two transactions as one in ether.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,8 @@ from channelpay.testing.accounts import TOKENS_EACH, deployer_account
 from channelpay.testing.devchain import DevChain
 from channelpay.testing.token import mint
 
+ALLOWANCE_UNLIMITED = 2**256 - 1
+
 
 @dataclass(frozen=True, slots=True)
 class FurnishedChain:
@@ -29,13 +35,15 @@ class FurnishedChain:
 
 
 def furnish(chain: DevChain, grace_seconds: int = GRACE_SECONDS_CANONICAL) -> FurnishedChain:
-    """Deploy the contract and the test token, and give each account one million tokens."""
+    """Deploy the contract and the test token; give each account one million tokens to pay with."""
     connection = connect(chain.rpc_url, expected_chain_id=chain.chain_id)
     sender = Sender(connection, Account.from_key(deployer_account().private_key))
     contract = deploy(sender, grace_seconds=grace_seconds).address
     token = deploy_test_token(sender).address
+    erc20 = Erc20(connection, token)
     for account in chain.accounts:
         sender.send(mint(connection, token, account.address, TOKENS_EACH))
-    erc20 = Erc20(connection, token)
+        own_sender = Sender(connection, Account.from_key(account.private_key))
+        own_sender.send(erc20.approve(contract, ALLOWANCE_UNLIMITED))
     deployment = Deployment(chain.chain_id, contract)
     return FurnishedChain(chain, deployment, token, erc20.symbol(), erc20.decimals(), grace_seconds)
