@@ -13,7 +13,8 @@ import pytest
 
 from channelpay import ChannelPayAuth, Limits, Payer
 from channelpay.errors import BudgetExceeded
-from tests.e2e.world import Currency, Person, Site, World
+from channelpay.protocol.keccak import keccak256
+from tests.e2e.world import ETH, Currency, Person, Site, World
 
 Serve = Callable[[Currency], Site]
 PAID_PAGES = ("one.md", "two.md", "deep/three.txt")
@@ -49,9 +50,8 @@ def test_every_page_is_paid_with_two_transactions(
     assert after[1] - before[1] == total - world.fee(closed["txHash"], currency)
 
 
-def test_a_free_page_costs_nothing_and_needs_no_channel(
-    reader: Person, serve: Serve, currency: Currency
-) -> None:
+def test_a_free_page_costs_nothing_and_needs_no_channel(reader: Person, serve: Serve) -> None:
+    currency = ETH
     site = serve(currency)
 
     done = reader.do("pay", site.page("free.md"), "--json")
@@ -62,8 +62,9 @@ def test_a_free_page_costs_nothing_and_needs_no_channel(
 
 
 def test_a_price_above_the_limit_is_refused_before_anything_is_signed(
-    world: World, reader: Person, serve: Serve, currency: Currency
+    world: World, reader: Person, serve: Serve
 ) -> None:
+    currency = ETH
     site, first_block = serve(currency), world.block
 
     refused = reader.run(
@@ -77,8 +78,9 @@ def test_a_price_above_the_limit_is_refused_before_anything_is_signed(
 
 
 def test_a_payer_leaves_without_the_payee(
-    world: World, reader: Person, publisher: Person, folder: Path, currency: Currency
+    world: World, reader: Person, publisher: Person, folder: Path
 ) -> None:
+    currency = ETH
     paying = ("--token", currency.option)
     with publisher.serving(folder, currency) as site:
         opened = reader.do(
@@ -112,7 +114,7 @@ def test_a_payee_takes_all_it_is_owed_inside_the_grace_period(
     before = world.balance(publisher, currency)
 
     reader.do("channel", "close", opened["channelId"], "--request")
-    channel = _until_finalized(reader, opened["channelId"])
+    channel = _until_finalized(world, reader, opened)
 
     total = len(PAID_PAGES) * currency.price_units
     (close,) = world.transactions_since(0)[-1:]
@@ -122,8 +124,9 @@ def test_a_payee_takes_all_it_is_owed_inside_the_grace_period(
 
 
 def test_a_closed_channel_buys_nothing_more_and_the_next_one_is_another(
-    world: World, reader: Person, serve: Serve, currency: Currency
+    world: World, reader: Person, serve: Serve
 ) -> None:
+    currency = ETH
     site = serve(currency)
     options = ("--token", currency.option, "--max", currency.price, "--deposit", currency.deposit)
     channels = []
@@ -163,11 +166,13 @@ def test_a_program_pays_by_itself_within_its_limits(
     assert world.contract.state(entry.channel).settled == 6 * currency.price_units
 
 
-def _until_finalized(reader: Person, channel_id: str) -> dict[str, str]:
+def _until_finalized(world: World, reader: Person, opened: dict[str, str]) -> dict[str, str]:
     """The channel, once the payee's site has closed it."""
+    topic = keccak256(b"ChannelClosed(bytes32,address,address,uint256,uint256)")
+    topics = [[topic], [bytes.fromhex(opened["channelId"][2:])]]
     deadline = time.monotonic() + DEADLINE_SECONDS
-    while time.monotonic() < deadline:
-        channel: dict[str, str] = reader.do("channel", "show", channel_id).result
-        if channel["status"] == "finalized":
-            return channel
-    raise AssertionError(f"the payee did not close {channel_id} in time")
+    while not world.connection.logs(world.contract.deployment.contract, topics, 0, world.block):
+        assert time.monotonic() < deadline, "the payee did not close the channel in time"
+        time.sleep(0.05)
+    channel: dict[str, str] = reader.do("channel", "show", opened["channelId"]).result
+    return channel

@@ -112,8 +112,6 @@ def _store(home: Path, name: str, account: LocalAccount, password: str) -> Addre
     if not password:
         raise InputError("the password is empty")
     path = _folder(home) / f"{name}.json"
-    if path.exists():
-        raise InputError(f"there is an account {name} already", hint="Choose another name.")
     address = Address(bytes.fromhex(account.address[2:]))
     _write(path, Account.encrypt(account.key, password))
     return address
@@ -136,7 +134,9 @@ def _write(path: Path, keyfile: dict[str, Any]) -> None:
             os.fsync(file.fileno())
         os.link(draft, path)
     except FileExistsError:
-        raise InputError(f"there is an account {path.stem} already") from None
+        raise InputError(
+            f"there is an account {path.stem} already", hint="Choose another name."
+        ) from None
     finally:
         draft.unlink()
     _sync_folder(path.parent)

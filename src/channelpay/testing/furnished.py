@@ -17,9 +17,7 @@ from channelpay.chain.sender import Sender
 from channelpay.protocol.types import GRACE_SECONDS_CANONICAL, Address, Deployment
 from channelpay.testing.accounts import TOKENS_EACH, deployer_account
 from channelpay.testing.devchain import DevChain
-from channelpay.testing.token import mint
-
-ALLOWANCE_UNLIMITED = 2**256 - 1
+from channelpay.testing.token import mint, permit_unlimited
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,6 @@ def furnish(chain: DevChain, grace_seconds: int = GRACE_SECONDS_CANONICAL) -> Fu
     erc20 = Erc20(connection, token)
     for account in chain.accounts:
         sender.send(mint(connection, token, account.address, TOKENS_EACH))
-        own_sender = Sender(connection, Account.from_key(account.private_key))
-        own_sender.send(erc20.approve(contract, ALLOWANCE_UNLIMITED))
+        sender.send(permit_unlimited(connection, token, account, contract))
     deployment = Deployment(chain.chain_id, contract)
     return FurnishedChain(chain, deployment, token, erc20.symbol(), erc20.decimals(), grace_seconds)

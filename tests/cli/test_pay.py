@@ -1,0 +1,318 @@
+"""``channelpay pay`` over real HTTP, from a payee of the real rules and no chain."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from channelpay.cli import pay
+from channelpay.payer import records
+from channelpay.payer.client import Payer
+from channelpay.payer.limits import Limits
+from channelpay.payer.records import PayerChannel
+from channelpay.payer.steps import Answer, Send
+from channelpay.protocol.text import to_hex
+from channelpay.protocol.types import NATIVE
+from channelpay.testing.furnished import FurnishedChain
+from tests.cli.conftest import Run
+from tests.payer.site import DEPLOYMENT, KEY, Ground, Site
+
+ETHER = 10**18
+UNIT = 10**12
+"""One base unit of :class:`Site` prices, so that they are amounts of ether with few digits."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+
+    def do_GET(self) -> None:
+        self.server.paths.append(self.path)
+        headers = {name: value for name, value in self.headers.items() if name in _OURS}
+        path = self.path
+        if path == "/missing":
+            answer = Answer(404, path)
+        else:
+            with self.server.lock:
+                answer = self.server.site.answer(f"{self.server.url}{path}", Send(headers))
+        self._respond(answer, f"content of {path}\n".encode())
+
+    def _respond(self, answer: Answer, content: bytes) -> None:
+        body = json.dumps(answer.problem).encode() if answer.problem else content
+        self.send_response(answer.status)
+        for challenge in answer.challenges:
+            self.send_header("WWW-Authenticate", challenge)
+        if answer.receipt is not None:
+            self.send_header("Payment-Receipt", answer.receipt)
+        if answer.problem:
+            self.send_header("Content-Type", "application/problem+json")
+        missing = 10 if self.path == "/short" else 0
+        self.send_header("Content-Length", str(len(body) + missing))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing: the test's output is the program's."""
+
+
+_OURS = {"Authorization", "Idempotency-Key"}
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.site = site
+        self.paths: list[str] = []
+        self.lock = threading.Lock()
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> Site:
+    # The program's clock is the real one; the site's challenges must not have expired.
+    monkeypatch.setattr("tests.payer.site.NOW", time.time())
+    return Site(default_price=UNIT)
+
+
+@pytest.fixture
+def server(site: Site) -> Iterator[_Server]:
+    server = _Server(site)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def ground(run: Run, home: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> Ground:
+    """The program's own books, with the key that the tests know imported."""
+    assert run("account", "import", "main", input=KEY.hex()).exit_code == 0
+    monkeypatch.setenv("CHANNELPAY_CONTRACT", to_hex(DEPLOYMENT.contract))
+    return Ground(home, site)
+
+
+@pytest.fixture
+def channel(ground: Ground) -> PayerChannel:
+    return ground.open(deposit=5 * UNIT)
+
+
+def lines(result: Result) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in result.stderr.splitlines()]
+
+
+def test_the_content_goes_to_standard_output_and_the_receipt_to_standard_error(
+    run: Run, server: _Server, channel: PayerChannel
+) -> None:
+    result = run("pay", f"{server.url}/a", f"{server.url}/b", "--max", "0.000001")
+    assert result.exit_code == 0, result.output
+    assert result.stdout == "content of /a\ncontent of /b\n"
+    short = to_hex(channel.channel_id)[:10]
+    first, second = result.stderr.splitlines()
+    assert first.startswith(f"paid 0.000001 ETH: {server.url}/a (0.000001 ETH of 0.000005 ETH")
+    assert short in first
+    assert "(0.000002 ETH of" in second
+
+
+def test_several_urls_take_one_channel_and_one_round_trip_each_after_the_first(
+    run: Run, server: _Server, ground: Ground, channel: PayerChannel
+) -> None:
+    urls = [f"{server.url}/{name}" for name in "abc"]
+    result = run("pay", *urls, "--max", "0.000001", "--json")
+    assert [line["cost"] for line in lines(result)] == [str(UNIT)] * 3
+    assert {line["channelId"] for line in lines(result)} == {to_hex(channel.channel_id)}
+    assert server.paths == ["/a", "/a", "/b", "/c"]
+    assert ground.state.channel(channel.channel_id).url == urls[-1]
+
+
+def test_a_later_run_pays_at_once_from_the_same_channel(
+    run: Run, server: _Server, channel: PayerChannel
+) -> None:
+    for _ in range(2):
+        assert run("pay", f"{server.url}/a", "--max", "0.000001").exit_code == 0
+    assert server.paths == ["/a", "/a", "/a"]
+
+
+def test_a_price_over_the_limit_is_said_in_units_of_the_token(
+    run: Run, server: _Server, ground: Ground, channel: PayerChannel
+) -> None:
+    result = run("pay", f"{server.url}/a", "--max", "0.0000001")
+    assert (result.exit_code, result.stdout) == (4, "")
+    assert "it costs 0.000001 ETH" in result.stderr
+    assert "--max 0.000001" in result.stderr
+    assert ground.state.channel(channel.channel_id).signed == 0
+
+
+def test_without_max_nothing_is_paid(run: Run, server: _Server, channel: PayerChannel) -> None:
+    assert run("pay", f"{server.url}/a").exit_code == 4
+
+
+def test_without_a_channel_and_a_deposit_nothing_is_opened(
+    run: Run, server: _Server, ground: Ground
+) -> None:
+    result = run("pay", f"{server.url}/a", "--max", "1")
+    assert result.exit_code == 4
+    assert "opening one is not allowed" in result.stderr
+    assert ground.state.channels(ground.payer) == []
+
+
+def test_another_token_is_not_paid_in(
+    run: Run, server: _Server, site: Site, channel: PayerChannel
+) -> None:
+    site.request_fields = {"currency": b"\x99" * 20}
+    result = run("pay", f"{server.url}/a", "--max", "1")
+    assert result.exit_code == 4
+    assert "--token" in result.stderr
+
+
+def test_a_free_page_is_said_to_be_free(
+    run: Run, server: _Server, site: Site, ground: Ground
+) -> None:
+    site.prices[f"{server.url}/free"] = None
+    result = run("pay", f"{server.url}/free")
+    assert result.stdout == "content of /free\n"
+    assert result.stderr == f"free: {server.url}/free\n"
+
+
+def test_content_goes_into_a_file(
+    run: Run, server: _Server, channel: PayerChannel, tmp_path: Path
+) -> None:
+    target = tmp_path / "page"
+    result = run("pay", f"{server.url}/a", "--max", "1", "-o", target)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert target.read_text() == "content of /a\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/docs/a.txt?x=1", "a.txt"),
+        ("/", "index.html"),
+        ("/%2e%2e%2fevil", "evil"),
+        ("/.profile", "index.html"),
+        ("/a%5Cb", "index.html"),
+        ("/a%0Ab", "index.html"),
+    ],
+)
+def test_files_are_named_by_the_url_and_stay_in_the_folder(
+    run: Run,
+    server: _Server,
+    channel: PayerChannel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    name: str,
+) -> None:
+    folder = tmp_path / "deep" / "folder"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    assert run("pay", f"{server.url}{path}", "--max", "1", "-O").exit_code == 0
+    assert [file.name for file in folder.iterdir()] == [name]
+    assert [file.name for file in folder.parent.iterdir()] == ["folder"]
+
+
+def test_one_file_does_not_take_several_urls(run: Run, tmp_path: Path) -> None:
+    result = run("pay", "https://a/", "https://b/", "-o", tmp_path / "file")
+    assert (result.exit_code, "one URL" in result.stderr) == (2, True)
+
+
+def test_a_failure_is_an_error_with_the_url_and_leaves_no_file(
+    run: Run, server: _Server, channel: PayerChannel, tmp_path: Path
+) -> None:
+    target = tmp_path / "page"
+    result = run("pay", f"{server.url}/missing", "--max", "1", "-o", target)
+    assert result.exit_code == 5
+    assert f"{server.url}/missing" in result.stderr
+    assert not target.exists()
+
+
+def test_content_that_breaks_off_leaves_no_file(
+    run: Run, server: _Server, ground: Ground, tmp_path: Path
+) -> None:
+    server.site.prices[f"{server.url}/short"] = None
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    result = run("pay", f"{server.url}/short", "-o", folder / "page")
+    assert result.exit_code == 3, result.output
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("deposit", "deposit_max", "expected"),
+    [
+        (None, None, Limits(NATIVE, ETHER, 0, 0, 0)),
+        ("2", None, Limits(NATIVE, ETHER, 2 * ETHER, 2 * ETHER, 0)),
+        ("2", "5", Limits(NATIVE, ETHER, 5 * ETHER, 2 * ETHER, 2 * ETHER)),
+        ("2", "1", Limits(NATIVE, ETHER, 2 * ETHER, 2 * ETHER, 0)),
+    ],
+)
+def test_the_options_are_the_payers_limits(
+    deposit: str | None, deposit_max: str | None, expected: Limits
+) -> None:
+    assert pay._Wish("1", deposit, deposit_max).limits(records.ETHER) == expected
+
+
+def test_ctrl_c_while_a_channel_is_opened_says_what_to_run(
+    run: Run,
+    server: _Server,
+    ground: Ground,
+    dev_chain: FurnishedChain,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Payer, "perform", interrupted)
+    node = ("--rpc", dev_chain.chain.rpc_url)
+    result = run("pay", f"{server.url}/a", "--max", "1", "--deposit", "1", *node)
+    assert result.exit_code == 130
+    assert "channelpay channel list" in result.stderr
+
+
+def test_the_first_failure_ends_it(run: Run, server: _Server, channel: PayerChannel) -> None:
+    result = run("pay", f"{server.url}/missing", f"{server.url}/a", "--max", "1", "--json")
+    assert result.exit_code == 5
+    assert server.paths == ["/missing"]
+    (problem,) = lines(result)
+    assert problem["code"] == "not-found"
+
+
+def test_the_payees_refusal_keeps_its_code(
+    run: Run, server: _Server, site: Site, channel: PayerChannel
+) -> None:
+    problem = {"code": "signer-mismatch", "detail": "who is \x1b[2Jthis?"}
+    site.scripted = [
+        Answer(402, "", challenges=(site.challenge(UNIT),)),
+        Answer(402, "", challenges=(site.challenge(UNIT),), problem=dict(problem)),
+    ]
+    result = run("pay", f"{server.url}/a", "--max", "1", "--json")
+    assert result.exit_code == 4
+    (shown,) = lines(result)
+    assert shown["code"] == "signer-mismatch"
+    assert "\x1b" not in shown["detail"]
+
+
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [("http://127.0.0.1:1/", 3), ("ftp://example/", 2), ("nothing", 2)],
+)
+def test_a_url_that_leads_nowhere(run: Run, ground: Ground, url: str, code: int) -> None:
+    result = run("pay", url, "--max", "1")
+    assert result.exit_code == code, result.output
+
+
+def test_a_file_that_cannot_be_written_is_named(
+    run: Run, server: _Server, channel: PayerChannel, tmp_path: Path
+) -> None:
+    result = run("pay", f"{server.url}/a", "--max", "1", "-o", tmp_path / "none" / "page")
+    assert (result.exit_code, "cannot be written" in result.stderr) == (2, True)
