@@ -18,7 +18,8 @@ import click
 
 from channelpay.chain import keystore
 from channelpay.chain.connection import checksum, connect
-from channelpay.chain.deploy import Deployed, deploy, predicted_address
+from channelpay.chain.create2 import predicted_address
+from channelpay.chain.deploy import Deployed, deploy
 from channelpay.chain.sender import Sender
 from channelpay.chain.types import ContractCall
 from channelpay.errors import ChannelPayError

@@ -8,7 +8,7 @@ import ape
 import pytest
 
 from channelpay.chain.connection import checksum
-from channelpay.chain.deploy import predicted_address
+from channelpay.chain.create2 import predicted_address
 from scripts import deploy
 
 

@@ -9,7 +9,8 @@ import pytest
 from channelpay.chain import artifacts
 from channelpay.chain.connection import connect
 from channelpay.chain.contract import PaymentChannelsContract
-from channelpay.chain.deploy import DEPLOYER, deploy, predicted_address
+from channelpay.chain.create2 import DEPLOYER, predicted_address
+from channelpay.chain.deploy import deploy
 from channelpay.errors import ConfigError
 from channelpay.protocol.types import Deployment
 from channelpay.testing import embedded_chain

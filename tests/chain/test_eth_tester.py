@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from eth_tester import EthereumTester, PyEVMBackend
 from web3 import EthereumTesterProvider, Web3
@@ -21,8 +19,8 @@ SESSION_KEY = keccak256(b"a session key for tests only")
 
 
 @pytest.fixture
-def web3() -> Iterator[Web3]:
-    yield Web3(EthereumTesterProvider(EthereumTester(PyEVMBackend())))
+def web3() -> Web3:
+    return Web3(EthereumTesterProvider(EthereumTester(PyEVMBackend())))
 
 
 @pytest.fixture

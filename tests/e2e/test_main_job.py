@@ -123,22 +123,16 @@ def test_a_payee_takes_all_it_is_owed_inside_the_grace_period(
     assert int(channel["settled"]) == total
 
 
-def test_a_closed_channel_buys_nothing_more_and_the_next_one_is_another(
+def test_a_channel_that_was_never_used_closes_at_once_with_all_its_deposit(
     world: World, reader: Person, serve: Serve
 ) -> None:
-    currency = ETH
-    site = serve(currency)
-    options = ("--token", currency.option, "--max", currency.price, "--deposit", currency.deposit)
-    channels = []
-    for _ in range(2):
-        reader.do("pay", site.page("one.md"), *options)
-        (channel,) = (
-            entry for entry in reader.do("channel", "list").result if entry["status"] == "open"
-        )
-        channels.append(channel["channelId"])
-        reader.do("channel", "close", channel["channelId"])
+    site, first_block = serve(ETH), world.block
+    opened = reader.do("channel", "open", site.page("one.md"), "--deposit", ETH.deposit).result
 
-    assert len(set(channels)) == 2
+    closed = reader.do("channel", "close", opened["channelId"]).result
+
+    assert (int(closed["settled"]), int(closed["refund"])) == (0, ETH.deposit_units)
+    assert len(world.transactions_since(first_block)) == 2
 
 
 def test_a_program_pays_by_itself_within_its_limits(

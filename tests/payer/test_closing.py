@@ -18,7 +18,7 @@ from channelpay.payer.records import PayerChannel
 from channelpay.payer.steps import Answer, Send, Wait
 from channelpay.protocol.eip712 import VoucherHasher
 from channelpay.protocol.types import Address
-from channelpay.protocol.wire import ClosePayload, Credential, Receipt
+from channelpay.protocol.wire import ClosePayload, Credential, OpenPayload, Receipt
 from tests.payer.site import DEPLOYMENT, NOW, URL, Ground, Site, refused
 
 HASH = b"\x0c" * 32
@@ -142,3 +142,19 @@ def test_a_payee_in_trouble_is_a_network_error(ground: Ground) -> None:
     next(steps)
     with pytest.raises(NetworkError):
         steps.send(Answer(502, URL))
+
+
+def test_a_channel_that_was_never_used_is_presented_before_it_is_closed(
+    ground: Ground, site: Site
+) -> None:
+    steps = closing(ground, ground.open())
+    next(steps)
+    opening = steps.send(Answer(402, URL, challenges=(site.challenge(1),)))
+    close = steps.send(refused(402, "insufficient-balance"))
+
+    payloads = [
+        Credential.parse(step.headers["Authorization"]).payload for step in (opening, close)
+    ]
+    assert isinstance(payloads[0], OpenPayload)
+    assert isinstance(payloads[1], ClosePayload)
+    assert [payload.voucher.cumulative_amount for payload in payloads] == [0, 0]

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from channelpay.chain import keystore
 from channelpay.chain.connection import checksum
-from channelpay.chain.deploy import predicted_address
+from channelpay.chain.create2 import predicted_address
 from channelpay.testing import DevChain, embedded_chain
 from scripts.deploy import deploy_over_rpc
 

@@ -21,6 +21,7 @@ from channelpay.protocol.types import (
     Deployment,
 )
 
+SYMBOL_CHARACTERS_MAX = 16
 _STATUSES = tuple(ChannelStatus)
 
 
@@ -134,7 +135,9 @@ class Erc20:
         return int(self._view("decimals"))
 
     def symbol(self) -> str:
-        return str(self._view("symbol"))
+        """At most 16 printable characters: anyone can name a token, and this goes to terminals."""
+        text = str(self._view("symbol"))[:SYMBOL_CHARACTERS_MAX]
+        return "".join(letter for letter in text if letter.isprintable())
 
     def name(self) -> str:
         return str(self._view("name"))

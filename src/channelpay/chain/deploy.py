@@ -1,7 +1,6 @@
 """Deterministic deployment: the same contract has the same address on every chain.
 
-CREATE2 through the deployer that most chains already carry
-(github.com/Arachnid/deterministic-deployment-proxy). Where it is missing, its well-known presigned
+Where the deployer of :mod:`channelpay.chain.create2` is missing, its well-known presigned
 transaction puts it there: nobody has the key of that transaction's sender, so it can create nothing
 else.
 """
@@ -12,18 +11,12 @@ from dataclasses import dataclass
 
 from channelpay.chain.artifacts import Artifact, payment_channels, test_token
 from channelpay.chain.connection import NodeRefused, checksum
+from channelpay.chain.create2 import DEPLOYER, SALT, create2_address, creation_code
 from channelpay.chain.sender import Sender
 from channelpay.chain.types import ContractCall
 from channelpay.errors import ChainReverted, ConfigError
 from channelpay.protocol.keccak import keccak256
-from channelpay.protocol.types import (
-    GRACE_SECONDS_CANONICAL,
-    GRACE_SECONDS_MIN,
-    Address,
-)
-
-DEPLOYER = Address(bytes.fromhex("4e59b44847b379578588920ca78fbf26c0b4956c"))
-SALT = bytes(32)
+from channelpay.protocol.types import GRACE_SECONDS_CANONICAL, Address
 
 _DEPLOYER_SENDER = Address(bytes.fromhex("3fab184622dc19b6109349b94811493bf2a45362"))
 _DEPLOYER_COST_WEI = 100_000 * 100 * 10**9
@@ -47,18 +40,13 @@ class Deployed:
         return self.transaction_hash is None
 
 
-def predicted_address(grace_seconds: int = GRACE_SECONDS_CANONICAL) -> Address:
-    """Where :func:`deploy` puts the contract, on every chain."""
-    return _create2_address(_payment_channels_code(grace_seconds))
-
-
 def deploy(sender: Sender, *, grace_seconds: int = GRACE_SECONDS_CANONICAL) -> Deployed:
     """Deploy PaymentChannels with this grace period, unless it is there already.
 
     Raises :class:`ConfigError` for a grace period under ten minutes, and what :meth:`Sender.send`
     raises.
     """
-    return _deploy(sender, payment_channels(), _payment_channels_code(grace_seconds))
+    return _deploy(sender, payment_channels(), creation_code(grace_seconds))
 
 
 def deploy_test_token(sender: Sender) -> Deployed:
@@ -67,28 +55,13 @@ def deploy_test_token(sender: Sender) -> Deployed:
     return _deploy(sender, artifact, artifact.bytecode)
 
 
-def _payment_channels_code(grace_seconds: int) -> bytes:
-    if grace_seconds < GRACE_SECONDS_MIN:
-        raise ConfigError(
-            f"a grace period of {grace_seconds} s is too short",
-            hint=f"The contract takes {GRACE_SECONDS_MIN} s and more.",
-        )
-    return payment_channels().bytecode + grace_seconds.to_bytes(32, "big")
-
-
-def _create2_address(creation_code: bytes) -> Address:
-    return Address(keccak256(b"\xff" + DEPLOYER + SALT + keccak256(creation_code))[12:])
-
-
-def _deploy(sender: Sender, artifact: Artifact, creation_code: bytes) -> Deployed:
-    address = _create2_address(creation_code)
+def _deploy(sender: Sender, artifact: Artifact, code_to_run: bytes) -> Deployed:
+    address = create2_address(code_to_run)
     code = sender.connection.code(address)
     transaction_hash = None
     if not code:
         _ensure_deployer(sender)
-        transaction_hash = sender.send(
-            ContractCall(DEPLOYER, SALT + creation_code)
-        ).transaction_hash
+        transaction_hash = sender.send(ContractCall(DEPLOYER, SALT + code_to_run)).transaction_hash
         code = sender.connection.code(address)
     if not artifact.is_code(code):
         raise ChainReverted(f"the code at {checksum(address)} is not {artifact.name}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from channelpay.chain.connection import Connection, connect
 from channelpay.chain.contract import Erc20, PaymentChannelsContract
-from channelpay.chain.deploy import predicted_address
+from channelpay.chain.create2 import predicted_address
 from channelpay.chain.sender import Sender
 from channelpay.errors import ConfigError
 from channelpay.payee.chain_link import ChainLink
@@ -162,4 +162,4 @@ def _token(connection: Connection, token: str) -> Token:
         return Token(NATIVE, "ETH", 18)
     address = parse_address(token, "token")
     erc20 = Erc20(connection, address)
-    return Token(address, erc20.symbol()[:16] or to_hex(address), erc20.decimals())
+    return Token(address, erc20.symbol() or to_hex(address), erc20.decimals())

@@ -186,6 +186,6 @@ class Payer:
 
 def canonical_contract() -> Address:
     """The contract with a grace period of one day, at the same address on every chain."""
-    from channelpay.chain.deploy import predicted_address
+    from channelpay.chain.create2 import predicted_address
 
     return predicted_address()

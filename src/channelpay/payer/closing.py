@@ -13,13 +13,15 @@ from channelpay.errors import ChannelPayError, InputError, NetworkError, Payment
 from channelpay.payer.origins import check_transport, origin_of
 from channelpay.payer.records import PayerChannel
 from channelpay.payer.refusals import error_of
-from channelpay.payer.session import RETRY_AFTER_SECONDS, Terms, asks_to_wait
+from channelpay.payer.session import RETRY_AFTER_SECONDS, Terms, asks_to_wait, payload_of
 from channelpay.payer.state import PayerState
 from channelpay.payer.steps import Answer, Send, Step, Wait
 from channelpay.protocol.wire import (
     Challenge,
     ClosePayload,
     Credential,
+    OpenPayload,
+    Payload,
     Receipt,
     SessionRequest,
     Source,
@@ -61,10 +63,21 @@ class CloseSession:
         """Yields steps with bare requests only. Raises the payee's refusal as an error of ours."""
         check_transport(self._url, allow_plain_http=self._terms.allow_plain_http)
         challenge = self._known_challenge() or (yield from self._ask())
-        answer = yield from self._send(challenge)
+        answer = yield from self._present_and_close(challenge)
         if answer.status == 402 and answer.code in _STALE:
-            answer = yield from self._send(self._matching(answer))
+            answer = yield from self._present_and_close(self._matching(answer))
         return self._conclude(answer)
+
+    def _present_and_close(self, challenge: Challenge) -> Generator[Step, Any, Answer]:
+        """The answer to the close. A channel that was never used is unknown to the payee; so its
+        open is presented first, and refused for want of payment.
+        """
+        entry = self._state.channel(self._entry.channel_id)
+        voucher = self._terms.sign(entry.deployment, entry.channel_id, entry.spent)
+        opening = payload_of(entry, voucher)
+        if isinstance(opening, OpenPayload):
+            yield from self._send(challenge, opening)
+        return (yield from self._send(challenge, ClosePayload(voucher)))
 
     def _known_challenge(self) -> Challenge | None:
         challenge = self._state.challenge(origin_of(self._url))
@@ -98,12 +111,10 @@ class CloseSession:
         ours = (self._entry.deployment, channel.payee, channel.token)
         return (request.deployment, request.recipient, request.currency) == ours
 
-    def _send(self, challenge: Challenge) -> Generator[Step, Any, Answer]:
-        """Send the close credential; wait and repeat while the payee asks to."""
-        entry = self._state.channel(self._entry.channel_id)
-        voucher = self._terms.sign(entry.deployment, entry.channel_id, entry.spent)
-        source = Source(entry.deployment.chain_id, entry.channel.payer)
-        header = Credential(challenge, ClosePayload(voucher), source).to_header()
+    def _send(self, challenge: Challenge, payload: Payload) -> Generator[Step, Any, Answer]:
+        """Send a credential; wait and repeat while the payee asks to."""
+        source = Source(self._entry.deployment.chain_id, self._entry.channel.payer)
+        header = Credential(challenge, payload, source).to_header()
         while True:
             answer: Answer = yield Send({"Authorization": header}, bare=True)
             seconds = answer.retry_after_seconds or RETRY_AFTER_SECONDS

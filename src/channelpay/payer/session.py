@@ -141,7 +141,7 @@ class PaymentSession:
         refusal = yield from self._present_top_ups(offer, entry)
         if refusal is not None:
             return refusal
-        credential = self._credential(offer, _payload(entry, reservation.voucher))
+        credential = self._credential(offer, payload_of(entry, reservation.voucher))
         answer: Answer = yield Send({"Authorization": credential, "Idempotency-Key": self._key})
         return answer
 
@@ -398,7 +398,7 @@ def asks_to_wait(answer: Answer) -> bool:
     return answer.status == 402 and answer.code == "too-few-confirmations"
 
 
-def _payload(entry: PayerChannel, voucher: Voucher) -> Payload:
+def payload_of(entry: PayerChannel, voucher: Voucher) -> Payload:
     """The first request on a channel presents its open transaction."""
     if entry.presented or entry.open_transaction is None:
         return VoucherPayload(voucher)
