@@ -26,11 +26,11 @@ demo: $(DEV) ## a paid site, a payer and a chain on this machine, from open to c
 	$(RUN) scripts/demo.py
 
 test: $(DEV) $(NODE) $(SOLC) ## all tests but Ape's
-	$(RUN) -m pytest -n 2
+	$(RUN) -m pytest -n 2 --dist worksteal
 	node --test tests/js/*.test.mjs
 
 test-web3-7: $(WEB3_7) $(NODE) ## chain and end-to-end tests on the oldest web3 that is supported
-	.venv-web3-7/bin/python -m pytest -n 2 tests/chain tests/e2e
+	.venv-web3-7/bin/python -m pytest -n 2 --dist worksteal tests/chain tests/e2e
 
 test-ape: $(APE) $(SOLC) ## the contract through Ape: compile, test, deploy
 	.venv-ape/bin/ape compile
@@ -40,7 +40,7 @@ test-ape: $(APE) $(SOLC) ## the contract through Ape: compile, test, deploy
 check: $(DEV) ## lint, format, types, import directions
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
-	.venv/bin/mypy --strict src scripts
+	.venv/bin/mypy --strict src scripts examples tests
 	.venv/bin/lint-imports
 
 contracts: $(DEV) $(SOLC) ## compile contracts/ into the artifacts that the package ships

@@ -52,23 +52,31 @@ class Row:
     reach: float | None = None
 
 
-def raw_calls() -> tuple[Callable[[], object], Callable[[], object]]:
-    """libsecp256k1's own verify and sign of one digest, with everything parsed beforehand."""
+def raw_calls() -> tuple[Callable[[], object], ...]:
+    """libsecp256k1's own verify, recover and sign of one digest, all parsed beforehand."""
     context, digest = GLOBAL_CONTEXT.ctx, VoucherHasher(DEPLOYMENT).digest(CHANNEL, AMOUNT)
     signature = ffi.new("secp256k1_ecdsa_signature *")
     public_key = ffi.new("secp256k1_pubkey *")
     assert lib.secp256k1_ec_pubkey_create(context, public_key, SECRET)
     assert lib.secp256k1_ecdsa_sign(context, signature, digest, SECRET, ffi.NULL, ffi.NULL)
     signed = ffi.new("secp256k1_ecdsa_signature *")
+    recoverable = ffi.new("secp256k1_ecdsa_recoverable_signature *")
+    recovered = ffi.new("secp256k1_pubkey *")
+    assert lib.secp256k1_ecdsa_sign_recoverable(
+        context, recoverable, digest, SECRET, ffi.NULL, ffi.NULL
+    )
 
     def verify() -> object:
         return lib.secp256k1_ecdsa_verify(context, signature, digest, public_key)
 
+    def recover() -> object:
+        return lib.secp256k1_ecdsa_recover(context, recovered, recoverable, digest)
+
     def sign() -> object:
         return lib.secp256k1_ecdsa_sign(context, signed, digest, SECRET, ffi.NULL, ffi.NULL)
 
-    assert verify() == 1
-    return verify, sign
+    assert verify() == recover() == 1
+    return verify, recover, sign
 
 
 def typed_data() -> dict[str, object]:
@@ -96,7 +104,7 @@ def typed_data() -> dict[str, object]:
 
 def rows() -> list[Row]:
     """Everything that is measured, the raw calls first."""
-    raw_verify, raw_sign = raw_calls()
+    raw_verify, raw_recover, raw_sign = raw_calls()
     hasher, signer = VoucherHasher(DEPLOYMENT), VoucherSigner(DEPLOYMENT, SECRET)
     voucher = signer.sign(CHANNEL, AMOUNT)
     issuer = ChallengeIssuer(keccak256(b"challenge secret"), "bench")
@@ -116,6 +124,7 @@ def rows() -> list[Row]:
 
     return [
         Row("raw verify", raw_verify, "raw verify"),
+        Row("raw recover", raw_recover, "raw verify"),
         Row("verify a voucher", lambda: hasher.check(voucher, signer.address), "raw verify", 1.10),
         Row("verify from the HTTP header", from_header, "raw verify", 1.25),
         Row("eth-account, typed data, recover", eth_account_verify, "raw verify"),

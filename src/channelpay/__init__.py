@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from channelpay.payer.limits import Limits
     from channelpay.payer.records import PayerChannel
     from channelpay.payer.steps import Paid
+    from channelpay.protocol.types import NATIVE
 
 __all__ = [
+    "NATIVE",
     "ChannelPayAuth",
     "ChannelPayError",
     "Limits",
@@ -33,6 +35,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "NATIVE": "channelpay.protocol.types",
     "ChannelPayAuth": "channelpay.payer.httpx",
     "ChannelPayError": "channelpay.errors",
     "Limits": "channelpay.payer.limits",

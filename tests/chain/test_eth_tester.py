@@ -6,6 +6,7 @@ import pytest
 from eth_tester import EthereumTester, PyEVMBackend
 from web3 import EthereumTesterProvider, Web3
 from web3.contract import Contract
+from web3.types import Wei
 
 from channelpay.chain.artifacts import payment_channels
 from channelpay.protocol.eip712 import VoucherSigner
@@ -33,7 +34,7 @@ def contract(web3: Web3) -> Contract:
 
 
 def test_a_channel_is_opened_and_closed_with_our_voucher(web3: Web3, contract: Contract) -> None:
-    payer, payee = web3.eth.accounts[:2]
+    payer, payee, *_ = web3.eth.accounts
     deployment = Deployment(web3.eth.chain_id, _address(contract.address))
     signer = VoucherSigner(deployment, SESSION_KEY)
     channel = Channel(_address(payer), _address(payee), NATIVE, signer.address, bytes(32))
@@ -41,7 +42,7 @@ def test_a_channel_is_opened_and_closed_with_our_voucher(web3: Web3, contract: C
     open_call = contract.functions.open(
         payee, checksum_address(NATIVE), DEPOSIT, channel.salt, checksum_address(signer.address)
     )
-    open_call.transact({"from": payer, "value": DEPOSIT})
+    open_call.transact({"from": payer, "value": Wei(DEPOSIT)})
     payer_before = web3.eth.get_balance(payer)
 
     description = (

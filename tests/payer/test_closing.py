@@ -152,9 +152,9 @@ def test_a_channel_that_was_never_used_is_presented_before_it_is_closed(
     opening = steps.send(Answer(402, URL, challenges=(site.challenge(1),)))
     close = steps.send(refused(402, "insufficient-balance"))
 
-    payloads = [
+    first, second = (
         Credential.parse(step.headers["Authorization"]).payload for step in (opening, close)
-    ]
-    assert isinstance(payloads[0], OpenPayload)
-    assert isinstance(payloads[1], ClosePayload)
-    assert [payload.voucher.cumulative_amount for payload in payloads] == [0, 0]
+    )
+    assert isinstance(first, OpenPayload)
+    assert isinstance(second, ClosePayload)
+    assert first.voucher.cumulative_amount == second.voucher.cumulative_amount == 0

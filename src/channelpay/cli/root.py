@@ -31,8 +31,6 @@ _COMMANDS = {
 }
 _EXTRA_OF_MODULE = {
     "eth": "dev",
-    "eth_tester": "dev",
-    "httptools": "site",
     "markdown_it": "site",
     "starlette": "site",
     "uvicorn": "site",

@@ -71,7 +71,7 @@ class PriceTable:
     """
 
     def __init__(self, rules: Iterable[PriceRule], token: Token) -> None:
-        self._rows = [_row(number, rule, token) for number, rule in enumerate(rules, 1)]
+        self._rows = [_row(rule, token) for rule in rules]
 
     def quote(self, method: str, path: str) -> Quote | None:
         """The price of a request, or None where it is free. ``path`` is percent-decoded."""
@@ -125,8 +125,8 @@ def _rule(where: str, table: Any) -> PriceRule:
     return PriceRule(**table)
 
 
-def _row(number: int, rule: PriceRule, token: Token) -> _Row:
-    where = f"price rule {number} ({rule.path[:80]!r})"
+def _row(rule: PriceRule, token: Token) -> _Row:
+    where = f"the price rule of {rule.path[:80]!r}"
     if not rule.path.startswith("/"):
         raise ConfigError(f"{where}: a path begins with /")
     if rule.method is not None and not _METHOD.match(rule.method):
