@@ -34,7 +34,7 @@ def contract(web3: Web3) -> Contract:
 
 
 def test_a_channel_is_opened_and_closed_with_our_voucher(web3: Web3, contract: Contract) -> None:
-    payer, payee, *_ = web3.eth.accounts
+    payer, payee = list(web3.eth.accounts)[:2]
     deployment = Deployment(web3.eth.chain_id, _address(contract.address))
     signer = VoucherSigner(deployment, SESSION_KEY)
     channel = Channel(_address(payer), _address(payee), NATIVE, signer.address, bytes(32))
@@ -55,7 +55,7 @@ def test_a_channel_is_opened_and_closed_with_our_voucher(web3: Web3, contract: C
     close_call = contract.functions.close(description, PROMISED, voucher.signature)
     receipt = web3.eth.wait_for_transaction_receipt(close_call.transact({"from": payee}))
 
-    (closed,) = contract.events.ChannelClosed().process_receipt(receipt)
+    closed, *_ = contract.events.ChannelClosed().process_receipt(receipt)
     assert closed["args"]["channelId"] == channel.id(deployment)
     assert (closed["args"]["settled"], closed["args"]["refund"]) == (PROMISED, DEPOSIT - PROMISED)
     assert web3.eth.get_balance(payer) == payer_before + DEPOSIT - PROMISED

@@ -66,7 +66,7 @@ def test_the_version_is_the_packages(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "extra"), [("starlette", "site"), ("eth_tester", "dev"), ("uvicorn", "site")]
+    ("module", "extra"), [("starlette", "site"), ("eth", "dev"), ("uvicorn", "site")]
 )
 def test_a_missing_extra_is_named(
     run: Run, monkeypatch: pytest.MonkeyPatch, module: str, extra: str
