@@ -18,6 +18,7 @@ ChannelPayError
     ├── InvalidChallenge             the challenge is not ours, or was changed
     ├── ChallengeExpired             the challenge is too old
     ├── PriceRaised                  the resource now costs more than the challenge says
+    ├── OtherChain                   the credential's source is on another chain
     ├── InvalidSignature             no key signed this voucher in this domain
     │   ├── WrongRecoveryId          v is not 27 or 28, or belongs to another key
     │   └── MalleableSignature       s is in the upper half of the curve's order
@@ -210,6 +211,13 @@ class PriceRaised(PaymentRefused):
     title = "Price Raised"
     hint = "The resource costs more than the challenge you answered; answer the fresh one."
     problem = PROBLEM_BASE + "payment-insufficient"
+
+
+class OtherChain(PaymentRefused):
+    code = "other-chain"
+    title = "Other Chain"
+    hint = "Sign for the contract and chain that the challenge names, from an account there."
+    problem = PROBLEM_BASE + "session/invalid-signature"
 
 
 class InvalidSignature(PaymentRefused):

@@ -130,6 +130,16 @@ def test_the_states_of_many_channels_come_in_order_in_one_call(parties: Parties)
     assert contract.states([]) == []
 
 
+def test_states_are_read_as_of_an_older_block(parties: Parties) -> None:
+    contract, channel = parties.contract, parties.channel()
+    before = contract.connection.latest_block().number
+    parties.payer.send(contract.open(channel, DEPOSIT))
+
+    assert contract.states([channel], block=before) == [ABSENT]
+    opened = ChannelState(ChannelStatus.OPEN, DEPOSIT)
+    assert contract.states([channel], block=before + 1) == [opened]
+
+
 def test_the_payer_leaves_alone_once_the_grace_period_is_over(
     furnished: FurnishedChain, parties: Parties
 ) -> None:

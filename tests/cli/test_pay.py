@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -314,5 +317,60 @@ def test_a_url_that_leads_nowhere(run: Run, ground: Ground, url: str, code: int)
 def test_a_file_that_cannot_be_written_is_named(
     run: Run, server: _Server, channel: PayerChannel, tmp_path: Path
 ) -> None:
-    result = run("pay", f"{server.url}/a", "--max", "1", "-o", tmp_path / "none" / "page")
-    assert (result.exit_code, "cannot be written" in result.stderr) == (2, True)
+    for target in (tmp_path / "none" / "page", tmp_path):
+        result = run("pay", f"{server.url}/a", "--max", "1", "-o", target)
+        assert (result.exit_code, "cannot be written" in result.stderr) == (2, True)
+    assert server.paths == []
+
+
+def test_a_pipe_is_written_to_and_not_replaced(
+    run: Run, server: _Server, channel: PayerChannel, tmp_path: Path
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as threads:
+        content = threads.submit(pipe.read_text)
+        result = run("pay", f"{server.url}/a", "--max", "1", "-o", pipe)
+        assert (result.exit_code, content.result(10)) == (0, "content of /a\n")
+    assert pipe.is_fifo()
+
+
+def test_a_paid_request_whose_answer_is_lost_is_repeated_and_not_charged_twice(
+    run: Run,
+    server: _Server,
+    ground: Ground,
+    channel: PayerChannel,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    respond = _Handler._respond
+    lost: list[str] = []
+
+    def lose_the_first(self: _Handler, answer: Answer, content: bytes) -> None:
+        if answer.receipt is None or lost:
+            respond(self, answer, content)
+        else:
+            lost.append(self.path)
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+
+    monkeypatch.setattr(_Handler, "_respond", lose_the_first)
+    result = run("pay", f"{server.url}/a", "--max", "1")
+    assert (result.exit_code, result.stdout) == (0, "content of /a\n")
+    assert lost == ["/a"]
+    assert ground.state.channel(channel.channel_id).signed == UNIT
+    assert server.site.records[channel.channel_id].spent == UNIT
+
+
+def test_content_that_does_not_decode_is_an_error_of_ours(
+    run: Run, server: _Server, site: Site, ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.prices[f"{server.url}/a"] = None
+    end_headers = _Handler.end_headers
+
+    def say_gzip(self: _Handler) -> None:
+        self.send_header("Content-Encoding", "gzip")
+        end_headers(self)
+
+    monkeypatch.setattr(_Handler, "end_headers", say_gzip)
+    result = run("pay", f"{server.url}/a")
+    assert (result.exit_code, type(result.exception)) == (3, SystemExit)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -158,3 +159,12 @@ def test_the_program_exits_with_the_code(tmp_path: object) -> None:
     assert done.returncode == 2
     assert "there is no account yet" in done.stderr
     assert "channelpay account new" in done.stderr
+
+
+def test_a_home_that_is_no_folder_is_said_so(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("CHANNELPAY_HOME", str(tmp_path / "file"))
+    result = run("account", "list")
+    assert (result.exit_code, "CHANNELPAY_HOME" in result.stderr) == (2, True)

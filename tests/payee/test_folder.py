@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from markdown_it.token import Token
 
 from channelpay.errors import ConfigError
+from channelpay.payee import folder as folder_module
+from channelpay.payee import markdown
 from channelpay.payee.folder import Folder
 from channelpay.payee.markdown import markdown_page, markdown_title
 
@@ -106,6 +109,33 @@ def test_a_list_has_every_file_that_is_found_and_no_other(folder: Folder, root: 
     ]
 
 
+def test_a_list_looks_only_below_its_folder_and_only_as_far_as_it_lists(
+    folder: Folder, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        (root / "docs" / f"{number}.md").write_text("x")
+    find, looked_at = Folder.find, list[str]()
+
+    def look(folder: Folder, path: str) -> Path | None:
+        looked_at.append(path)
+        return find(folder, path)
+
+    monkeypatch.setattr(Folder, "find", look)
+    monkeypatch.setattr(folder_module, "LISTED_MAX", 3)
+
+    assert list(folder.list("/docs/")) == ["/docs/0.md", "/docs/1.md", "/docs/2.md"]
+    assert looked_at == ["/docs/0.md", "/docs/1.md", "/docs/2.md"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/linked/", "/.git/", "/state/", "//", "/../", "/docs/../", "/x/"]
+)
+def test_no_detour_leads_to_a_list(folder: Folder, root: Path, path: str) -> None:
+    (root / "linked").symlink_to(root / "docs")
+
+    assert list(folder.list(path)) == []
+
+
 def test_a_folder_that_is_not_there_is_a_configuration_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
         Folder(tmp_path / "nowhere")
@@ -157,3 +187,22 @@ def test_a_changed_file_is_shown_as_it_is_now(tmp_path: Path) -> None:
     file.write_text("after this")
 
     assert "after this" in markdown_page(file)
+
+
+def test_a_title_is_read_once_for_each_version_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, parsed, read = tmp_path / "page.md", markdown._parsed, list[Path]()
+
+    def parse(path: Path) -> list[Token]:
+        read.append(path)
+        return parsed(path)
+
+    monkeypatch.setattr(markdown, "_parsed", parse)
+    titles = []
+    for text in ("# Before", "# After this"):
+        file.write_text(text)
+        titles += [markdown_title(file), markdown_title(file)]
+
+    assert titles == ["Before", "Before", "After this", "After this"]
+    assert read == [file, file]

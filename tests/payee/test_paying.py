@@ -8,7 +8,8 @@ import json
 import httpx2
 import pytest
 
-from channelpay.payee import PaymentFacts
+from channelpay.payee import PaymentFacts, PaymentMiddleware
+from channelpay.payee.asgi import Message, Receive, Scope, Send
 from channelpay.protocol.rules import Outcome
 from channelpay.protocol.wire import VoucherPayload
 from tests.payee.shop import (
@@ -31,6 +32,7 @@ async def test_a_priced_page_without_payment_asks_for_it(shop: Shop) -> None:
     assert response.headers["content-type"] == "application/problem+json"
     assert response.headers["cache-control"] == "no-store"
     assert response.json()["code"] == "payment-required"
+    assert response.json()["detail"] == "this costs 0.01 TUSD"
     (challenge,) = challenges_of(response)
     request = shop.payee.terms.request(PRICE, "One page")
     assert (challenge.method, challenge.intent, challenge.request) == (
@@ -47,6 +49,29 @@ async def test_a_free_page_needs_no_payment_and_ignores_one(shop: Shop) -> None:
     assert [response.status_code for response in responses] == [200, 200]
     assert "payment-receipt" not in responses[1].headers
     assert "channelpay" not in shop.application.scopes[0]
+
+
+@pytest.mark.parametrize(("path", "answer"), [("/page", [1008]), ("/free/page", [])])
+async def test_a_websocket_on_a_path_with_a_price_is_refused(
+    shop: Shop, path: str, answer: list[int]
+) -> None:
+    sent, reached = list[Message](), list[Scope]()
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        reached.append(scope)
+
+    async def receive() -> Message:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Message) -> None:
+        assert message["type"] == "websocket.close"
+        sent.append(message)
+
+    scope: Scope = {"type": "websocket", "path": path, "headers": []}
+    await PaymentMiddleware(application, shop.payee)(scope, receive, send)
+
+    assert [message["code"] for message in sent] == answer
+    assert bool(reached) == (not answer)
 
 
 async def test_another_authorization_scheme_is_no_payment(shop: Shop) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from channelpay.errors import ConfigError
 from channelpay.payee.prices import PriceRule, PriceTable, Quote, read_price_file
@@ -23,7 +27,6 @@ def asked(path: str, *rules: PriceRule, method: str = "GET") -> int | None:
     ("pattern", "path", "matches"),
     [
         ("/a", "/a", True),
-        ("/a", "/a/", False),
         ("/a", "/ab", False),
         ("/a.b", "/aXb", False),
         ("/articles/*", "/articles/one", True),
@@ -39,7 +42,10 @@ def asked(path: str, *rules: PriceRule, method: str = "GET") -> int | None:
         ("/*.md", "/docs/page.md", False),
         ("/**.md", "/docs/page.md", True),
         ("/page?", "/page1", True),
-        ("/page?", "/page/", False),
+        ("/page?", "/page", False),
+        ("/page?", "/page/x", False),
+        ("/***", "/a/b", True),
+        ("/**/x/*.md", "/a/x/b/x/c.md", True),
         ("/a*", "/a\nb", True),
     ],
 )
@@ -54,6 +60,57 @@ def test_a_star_stays_in_a_segment_and_two_stars_cross_them(
 )
 def test_another_spelling_of_a_path_costs_the_same(path: str) -> None:
     assert asked(path, PriceRule("/a/b", "1")) == 1_000_000
+
+
+@given(
+    st.text(alphabet="ab/?*", max_size=8),
+    st.text(alphabet="ab/", max_size=12).filter(lambda path: not path.endswith("/")),
+)
+def test_a_pattern_matches_what_the_same_regular_expression_matches(
+    pattern: str, path: str
+) -> None:
+    pieces = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
+    expression = "".join(pieces.get(one, one) for one in re.findall(r"\*\*|.", "/" + pattern))
+    plain = re.sub("/+", "/", "/" + path)
+
+    expected = re.fullmatch(expression, plain) is not None
+
+    assert (asked(plain, PriceRule("/" + pattern, "1")) is not None) == expected
+
+
+@pytest.mark.parametrize("path", ["/a/one.md/", "/a/one.md//", "/a/./one.md/"])
+def test_a_trailing_slash_does_not_make_a_page_free(path: str) -> None:
+    for rule in (PriceRule("/a/*.md", "1"), PriceRule("/a/one.md", "1")):
+        assert asked(path, rule) == 1_000_000
+        assert asked(path, PriceRule("/a/*/**", "0"), rule) == 1_000_000
+        assert asked(path, PriceRule("/a/*/**", "2"), rule) == 2_000_000
+
+
+@pytest.mark.parametrize("folder", ["/docs/", "/**/", "/*/"])
+def test_a_rule_that_ends_in_a_slash_prices_folders_alone(folder: str) -> None:
+    rules = [PriceRule(folder, "0"), PriceRule("/**", "1")]
+
+    assert [asked(path, *rules) for path in ("/docs/", "/docs")] == [None, 1_000_000]
+
+
+def test_an_overlong_path_costs_what_the_dearest_rule_of_its_method_says() -> None:
+    rules = [
+        PriceRule("/**", "0"),
+        PriceRule("/dear", "2"),
+        PriceRule("/dearer", "3", method="POST"),
+    ]
+
+    assert asked("/" + "a" * 4095, *rules) is None
+    assert asked("/" + "a" * 4096, *rules) == 2_000_000
+
+
+def test_a_path_made_to_match_slowly_is_matched_in_one_pass() -> None:
+    rule = PriceRule("/" + "**-" * 12 + "x", "1")
+    started = time.process_time()
+
+    assert asked("/" + "-" * 4000, rule) is None
+
+    assert time.process_time() - started < 1
 
 
 def test_the_first_rule_that_matches_wins() -> None:

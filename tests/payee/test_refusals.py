@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from channelpay.chain.sender import Sender
+from channelpay.chain.connection import NodeRefused
+from channelpay.chain.sender import Sender, SendPolicy
 from channelpay.errors import (
     AmountExceedsDeposit,
     ChainReverted,
@@ -27,6 +28,7 @@ from channelpay.errors import (
     MalformedCredential,
     MalleableSignature,
     MethodUnsupported,
+    OtherChain,
     PaymentRefused,
     PaymentRequired,
     PriceRaised,
@@ -34,6 +36,7 @@ from channelpay.errors import (
     TooFewConfirmations,
     WrongRecoveryId,
 )
+from channelpay.payee.chain_link import ChainLink
 from channelpay.payee.verifier import Verifier
 from channelpay.protocol.eip712 import VoucherSigner
 from channelpay.protocol.types import ChannelId, Deployment, Voucher
@@ -55,12 +58,12 @@ from tests.payee.shop import (
     Shop,
     challenges_of,
     opened_shop,
-    wait_for,
 )
 
 pytestmark = pytest.mark.anyio
 
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+UNCHECKED = "the payment could not be checked; the fault is the site's"
 Headers = list[tuple[str, str]]
 
 
@@ -95,9 +98,17 @@ class Attempt:
         payload = VoucherPayload(self.voucher()).members() | changes
         return self.with_json({"challenge": challenge, "payload": payload})
 
-    def signed_elsewhere(self, deployment: Deployment) -> Headers:
+    def signed_elsewhere(self, deployment: Deployment) -> Voucher:
         signer = VoucherSigner(deployment, self.shop.payer.secret)
-        return self.with_voucher(signer.sign(self.channel.id, 2 * PRICE))
+        return signer.sign(self.channel.id, 2 * PRICE)
+
+    @property
+    def deployment_of_another_chain(self) -> Deployment:
+        return replace(self.shop.deployment, chain_id=1)
+
+    @property
+    def source_on_another_chain(self) -> Source:
+        return replace(self.channel.source, chain_id=1)
 
 
 Case = Callable[[Attempt], Headers]
@@ -125,18 +136,33 @@ def voucher_of_another_amount(attempt: Attempt) -> Headers:
 
 
 def voucher_of_another_channel(attempt: Attempt) -> Headers:
-    other = attempt.channel.signer.sign(ChannelId(b"\x05" * 32), 2 * PRICE)
-    return attempt.with_voucher(replace(other, channel_id=attempt.channel.id))
+    other = attempt.shop.payer.open()
+    return attempt.with_voucher(replace(other.sign(2 * PRICE), channel_id=attempt.channel.id))
 
 
 def voucher_of_another_chain(attempt: Attempt) -> Headers:
-    return attempt.signed_elsewhere(replace(attempt.shop.deployment, chain_id=1))
+    voucher = attempt.signed_elsewhere(attempt.deployment_of_another_chain)
+    return attempt.with_payload(VoucherPayload(voucher), source=attempt.source_on_another_chain)
+
+
+def voucher_of_another_chain_that_does_not_say_so(attempt: Attempt) -> Headers:
+    return attempt.with_voucher(attempt.signed_elsewhere(attempt.deployment_of_another_chain))
 
 
 def voucher_of_another_contract(attempt: Attempt) -> Headers:
-    return attempt.signed_elsewhere(
-        replace(attempt.shop.deployment, contract=attempt.channel.channel.payer)
-    )
+    contract = attempt.channel.channel.payer
+    elsewhere = replace(attempt.shop.deployment, contract=contract)
+    return attempt.with_voucher(attempt.signed_elsewhere(elsewhere))
+
+
+def close_of_another_chain(attempt: Attempt) -> Headers:
+    voucher = attempt.signed_elsewhere(attempt.deployment_of_another_chain)
+    return attempt.with_payload(ClosePayload(voucher), source=attempt.source_on_another_chain)
+
+
+def top_up_of_another_chain(attempt: Attempt) -> Headers:
+    payload = TopUpPayload(attempt.channel.id, attempt.channel.transaction_hash, PRICE)
+    return attempt.with_payload(payload, source=attempt.source_on_another_chain)
 
 
 def unknown_channel(attempt: Attempt) -> Headers:
@@ -301,7 +327,7 @@ def open_of_another_description(attempt: Attempt) -> Headers:
 
 def open_of_another_chain(attempt: Attempt) -> Headers:
     payload = attempt.shop.payer.open().open_payload(PRICE)
-    return attempt.with_payload(payload, source=replace(attempt.channel.source, chain_id=1))
+    return attempt.with_payload(payload, source=attempt.source_on_another_chain)
 
 
 def open_to_another_payee(attempt: Attempt) -> Headers:
@@ -373,7 +399,10 @@ CASES: list[tuple[Case, type[ChannelPayError]]] = [
     (signed_by_a_stranger, SignerMismatch),
     (voucher_of_another_amount, SignerMismatch),
     (voucher_of_another_channel, SignerMismatch),
-    (voucher_of_another_chain, SignerMismatch),
+    (voucher_of_another_chain, OtherChain),
+    (voucher_of_another_chain_that_does_not_say_so, SignerMismatch),
+    (close_of_another_chain, OtherChain),
+    (top_up_of_another_chain, OtherChain),
     (voucher_of_another_contract, SignerMismatch),
     (unknown_channel, ChannelNotFound),
     (opened_on_chain_but_not_presented, ChannelNotFound),
@@ -410,7 +439,7 @@ CASES: list[tuple[Case, type[ChannelPayError]]] = [
     (overlong_key, InputError),
     (two_keys, InputError),
     (open_of_another_description, ChannelNotFound),
-    (open_of_another_chain, ChannelNotFound),
+    (open_of_another_chain, OtherChain),
     (open_to_another_payee, ChannelNotFound),
     (open_in_another_token, ChannelNotFound),
     (open_by_the_transaction_of_another_channel, ChannelNotFound),
@@ -509,7 +538,7 @@ async def test_an_open_that_failed_on_chain_is_refused_at_once(
 
 
 def _submit_without_trying(sender: Sender, call: object) -> bytes:
-    return sender._sign_and_broadcast(call, 200_000, sender._fees())  # type: ignore[arg-type]
+    return sender._sign_and_broadcast(call, 200_000, sender._fees(), None)  # type: ignore[arg-type]
 
 
 async def test_a_fresh_open_waits_for_its_confirmations(
@@ -579,6 +608,24 @@ async def test_trouble_with_the_chain_is_not_the_payers_bill(
     assert (await shop.pay(known, PRICE)).status_code == 200
 
 
+async def test_what_the_node_says_is_not_for_the_public(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> object:
+        raise NodeRefused("over the quota of key 12345")
+
+    channel = shop.payer.open()
+    header = shop.header(channel.open_payload(PRICE), source=channel.source)
+    monkeypatch.setattr(ChainLink, "opened", refuse)
+
+    response = await shop.get("/page", header)
+
+    problem = response.json()
+    assert (problem["code"], problem["detail"]) == ("network", UNCHECKED)
+    assert "12345" not in response.text
+    assert "12345" in caplog.text
+
+
 async def test_trouble_with_the_books_is_not_the_payers_bill(shop: Shop) -> None:
     channel = await shop.opened()
     shop.payee.close()
@@ -586,6 +633,7 @@ async def test_trouble_with_the_books_is_not_the_payers_bill(shop: Shop) -> None
     response = await shop.pay(channel, PRICE)
 
     assert (response.status_code, response.json()["code"]) == (503, "store-unavailable")
+    assert response.json()["detail"] == UNCHECKED
     assert challenges_of(response) == []
 
 
@@ -610,5 +658,61 @@ async def test_a_close_that_the_chain_does_not_take_leaves_the_channel_usable(
         response = await shop.close(channel, 0)
 
     assert response.status_code == 503
-    wait_for(lambda: not shop.payee._verifier._closing)
     assert (await shop.pay(channel, PRICE)).status_code == 200
+
+
+def _lose_transactions(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The payee's node takes transactions and does not pass them on; they are in the list."""
+    closer = shop.payee._verifier._closer
+    assert closer is not None
+    held: list[bytes] = []
+    monkeypatch.setattr(closer._sender, "_broadcast", lambda raw, hash_: held.append(raw))
+    monkeypatch.setattr(closer._sender, "_policy", SendPolicy(deadline_seconds=0.1))
+    return held
+
+
+async def test_after_a_close_that_was_not_confirmed_no_voucher_is_taken(
+    shop: Shop, furnished: FurnishedChain, payer: Payer, tmp_path: Path
+) -> None:
+    channel = await shop.opened()
+    await shop.pay(channel, PRICE)
+    with pytest.MonkeyPatch.context() as patched:
+        held = _lose_transactions(shop, patched)
+        response = await shop.close(channel, PRICE)
+    assert (response.status_code, len(held)) == (503, 1)
+
+    refused = await shop.pay(channel, 2 * PRICE)
+    with opened_shop(furnished, tmp_path, payer) as another_worker:
+        refused_there = await another_worker.pay(channel, 3 * PRICE)
+
+    assert refused.json()["code"] == refused_there.json()["code"] == ChannelClosing.code
+    shop.payee._verifier._link.contract.connection.send_raw_transaction(held[0])
+    (view,) = shop.payee._verifier._link.views([channel.channel])
+    assert view.state.settled == shop.spent(channel) == PRICE
+
+
+async def test_a_close_that_was_not_confirmed_may_be_asked_for_again(shop: Shop) -> None:
+    channel = await shop.opened()
+    await shop.pay(channel, PRICE)
+    with pytest.MonkeyPatch.context() as patched:
+        _lose_transactions(shop, patched)
+        await shop.close(channel, PRICE)
+
+    response = await shop.close(channel, PRICE)
+
+    assert (response.status_code, response.json()["settled"]) == (200, str(PRICE))
+
+
+async def test_a_repeated_close_that_fails_does_not_call_off_the_unconfirmed_one(
+    shop: Shop,
+) -> None:
+    channel = await shop.opened()
+    with pytest.MonkeyPatch.context() as patched:
+        _lose_transactions(shop, patched)
+        await shop.close(channel, PRICE)
+    connection = shop.payee._verifier._link.contract.connection
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(connection._web3.provider, "endpoint_uri", "http://127.0.0.1:9")
+        assert (await shop.close(channel, PRICE)).json()["code"] == "network"
+
+    assert (await shop.pay(channel, 2 * PRICE)).json()["code"] == ChannelClosing.code

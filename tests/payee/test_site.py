@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -21,13 +23,15 @@ import pytest
 
 from channelpay.chain import keystore
 from channelpay.errors import ConfigError
+from channelpay.payee.folder import Folder
 from channelpay.payee.secret import kept_secret
 from channelpay.payee.server import listen
+from channelpay.payee.site import PaidSite
 from channelpay.protocol.text import to_hex
 from channelpay.protocol.wire import Credential, Payload, VoucherPayload
 from channelpay.store import SqliteStore
 from channelpay.testing.furnished import FurnishedChain
-from tests.payee.shop import PRICE, OpenChannel, Payer, challenges_of, receipt_of
+from tests.payee.shop import PRICE, OpenChannel, Payer, Shop, challenges_of, receipt_of
 
 REPOSITORY = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-c", "from channelpay.cli import main; main()", "site"]
@@ -172,6 +176,32 @@ def test_the_index_lists_the_pages_with_their_prices(site: RunningSite) -> None:
     assert ".env" not in page
 
 
+@pytest.mark.anyio
+async def test_many_who_ask_for_indexes_do_not_hold_up_pages(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "free").mkdir()
+    (tmp_path / "free" / "page.md").write_text("# A page")
+    go_on, listing = threading.Event(), Folder.list
+
+    def wait_and_list(folder: Folder, path: str) -> Iterator[str]:
+        go_on.wait(60)
+        return listing(folder, path)
+
+    monkeypatch.setattr(Folder, "list", wait_and_list)
+    transport = httpx2.ASGITransport(PaidSite(Folder(tmp_path), shop.payee))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://site") as client:
+        indexes = [asyncio.ensure_future(client.get("/")) for _ in range(60)]
+        try:
+            page = await asyncio.wait_for(client.get("/free/page.md"), 20)
+            assert not any(index.done() for index in indexes)
+        finally:
+            go_on.set()
+            statuses = {(await index).status_code for index in indexes}
+
+    assert (page.status_code, statuses) == (200, {200})
+
+
 @pytest.mark.parametrize("path", ["/nowhere.md", "/.env", "/docs", "/nowhere/"])
 def test_what_is_not_there_is_not_sold(site: RunningSite, path: str) -> None:
     assert site.get(path).status_code == 404
@@ -219,7 +249,7 @@ def test_a_huge_idempotency_key_is_refused_with_a_problem_and_nothing_is_written
 
 
 def test_a_head_beyond_every_limit_is_cut_off(site: RunningSite) -> None:
-    endless = b"GET / HTTP/1.1\r\nX: " + b"x" * (3 * 1024 * 1024)
+    endless = b"GET / HTTP/1.1\r\nX: " + b"x" * (1400 * 1024)
 
     assert raw_request(site, endless) in (b"", b"HTTP/1.1 400")
     assert site.get("/healthz").status_code == 200

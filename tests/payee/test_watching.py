@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from channelpay.chain.sender import Sender
 from channelpay.errors import (
     ChainReverted,
     ChannelClosing,
+    ChannelNotFound,
     ConfigError,
     NetworkError,
     PaymentRefused,
@@ -26,7 +27,7 @@ from channelpay.payee.closer import Closer
 from channelpay.payee.terms import Terms, Token
 from channelpay.payee.watcher import Watcher
 from channelpay.protocol.rules import ChannelRecord, Purchase
-from channelpay.protocol.types import ChannelStatus
+from channelpay.protocol.types import ABSENT, ChannelStatus
 from channelpay.store import MemoryStore
 from channelpay.testing import embedded_chain
 from channelpay.testing.furnished import FurnishedChain, furnish
@@ -237,6 +238,86 @@ def test_after_a_reorganisation_the_books_say_what_the_chain_says_now() -> None:
         assert office.record(channel).chain.deposit == DEPOSIT + PRICE
 
 
+def test_an_opening_that_a_reorganisation_mines_again_keeps_the_channel_usable() -> None:
+    with embedded_chain() as chain:
+        furnished = furnish(chain)
+        office = _office(furnished, Payer(furnished))
+        watcher = office.watcher()
+        snapshot = chain.snapshot()
+        channel = office.channel()
+        watcher.step()
+
+        chain.revert(snapshot)
+        chain.mine(3)
+        watcher.step()
+        assert office.record(channel).chain.status is ChannelStatus.ABSENT
+        with pytest.raises(ChannelNotFound):
+            office.buy(channel, PRICE)
+        office.payer.sender._next_nonce = 0
+        office.payer.sender.send(office.payer.contract.open(channel.channel, DEPOSIT))
+        watcher.step()
+
+        office.buy(channel, DEPOSIT)
+        assert office.record(channel).chain.deposit == DEPOSIT
+
+
+def test_a_channel_opened_anew_with_more_holds_what_it_holds_now() -> None:
+    with embedded_chain() as chain:
+        furnished = furnish(chain)
+        office = _office(furnished, Payer(furnished))
+        watcher = office.watcher()
+        snapshot = chain.snapshot()
+        channel = office.channel()
+        watcher.step()
+        chain.revert(snapshot)
+        chain.mine(3)
+        watcher.step()
+
+        office.payer.sender._next_nonce = 0
+        office.payer.sender.send(office.payer.contract.open(channel.channel, 2 * DEPOSIT))
+        watcher.step()
+
+        assert office.record(channel).chain.deposit == 2 * DEPOSIT
+
+
+def test_a_node_that_does_not_know_the_channel_takes_nothing_of_its_deposit(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel, watcher = office.channel(PRICE), office.watcher()
+    watcher.step()
+    views = office.link.views
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            office.link, "views", lambda some: [replace(v, state=ABSENT) for v in views(some)]
+        )
+        office.payer.request_close(channel)
+        watcher.step()
+    assert office.record(channel).chain.status is ChannelStatus.ABSENT
+
+    taken = office.closer.settle(office.record(channel))
+
+    assert (taken.record.chain.status, taken.record.chain.deposit) == (
+        ChannelStatus.CLOSING,
+        DEPOSIT,
+    )
+
+
+@pytest.mark.anyio
+async def test_presenting_the_open_again_brings_a_channel_back_that_was_absent(
+    furnished: FurnishedChain, payer: Payer, tmp_path: Path
+) -> None:
+    with opened_shop(furnished, tmp_path, payer) as shop:
+        channel = await shop.opened()
+        verifier = shop.payee._verifier
+        (view,) = verifier._link.views([channel.channel])
+        verifier._store.update_chain(channel.id, replace(view, state=ABSENT)).result()
+        assert (await shop.pay(channel, PRICE)).json()["code"] == ChannelNotFound.code
+
+        assert (await shop.open(channel)).status_code == 200
+
+        assert (await shop.pay(channel, DEPOSIT)).status_code == 200
+
+
 def test_channels_that_were_never_presented_stay_out_of_the_books(office: Office) -> None:
     watcher = office.watcher()
     watcher.step()
@@ -287,12 +368,11 @@ def test_the_payee_is_paid_in_full_inside_the_grace_period(
 
 def test_a_refused_close_still_corrects_the_books(office: Office) -> None:
     channel = office.channel(PRICE)
-    stale = office.record(channel)
-    office.closer.close(stale)
-    office.store.update_chain(channel.id, office.link.views([channel.channel])[0]).result()
+    # As another program with the payee's key would close it.
+    office.closer._sender.send(office.link.contract.close(channel.channel))
 
     with pytest.raises(ChainReverted):
-        office.closer.close(stale)
+        office.closer.close(office.record(channel))
 
     assert office.record(channel).chain.status is ChannelStatus.FINALIZED
 
@@ -304,27 +384,6 @@ def test_a_contract_with_a_short_grace_period_is_not_accepted(
 
     with pytest.raises(ConfigError):
         ChainLink(office.link.contract)
-
-
-def test_a_state_is_not_taken_from_between_two_blocks(
-    office: Office, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    channel = office.channel()
-    chain = office.payer.furnished.chain
-    states = PaymentChannelsContract.states
-    moves = iter([True, True, False])
-
-    def and_mine(contract: PaymentChannelsContract, channels: object) -> object:
-        read = states(contract, channels)  # type: ignore[arg-type]
-        if next(moves):
-            chain.mine()
-        return read
-
-    monkeypatch.setattr(PaymentChannelsContract, "states", and_mine)
-
-    (view,) = office.link.views([channel.channel])
-
-    assert view.block == office.link.contract.connection.latest_block().number
 
 
 def test_the_watch_goes_on_after_trouble_with_the_chain(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -9,11 +10,11 @@ from typing import Any
 import httpx2
 import pytest
 
-from channelpay.errors import BudgetExceeded, InputError
+from channelpay.errors import BudgetExceeded, InputError, NetworkError
 from channelpay.payer import httpx as adapter
 from channelpay.payer.httpx import ChannelPayAuth
 from channelpay.payer.session import PaymentSession
-from channelpay.payer.steps import Answer, Paid, Send, Step
+from channelpay.payer.steps import PROBLEM_BYTES_MAX, Answer, Paid, Send, Step
 from tests.payer.site import URL, Ground, Site, refused
 
 
@@ -296,3 +297,78 @@ def test_the_result_names_channel_cost_and_receipt(client: httpx2.Client, ground
     assert paid.receipt is not None
     (entry,) = ground.state.channels(ground.payer)
     assert (paid.channel_id, paid.cost, paid.receipt.spent) == (entry.channel_id, 1, 1)
+
+
+PROBLEM = {"Content-Type": "application/problem+json"}
+
+
+class Endless(httpx2.SyncByteStream, httpx2.AsyncByteStream):
+    """A body that goes on for as long as somebody reads."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        while self.taken < 100 * PROBLEM_BYTES_MAX:
+            self.taken += 1024
+            yield b"a" * 1024
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for chunk in self:
+            yield chunk
+
+
+@pytest.mark.parametrize("kind", ["application/problem+json", "text/html"])
+def test_of_an_endless_refusal_little_is_read(
+    auth: ChannelPayAuth, site: Site, ground: Ground, kind: str
+) -> None:
+    ground.open()
+    body = Endless()
+    headers = {"Content-Type": kind, "WWW-Authenticate": site.challenge(1)}
+    answers = [httpx2.Response(402, headers=headers, stream=body), httpx2.Response(200)]
+    transport = httpx2.MockTransport(lambda _: answers.pop(0))
+    with httpx2.Client(auth=auth, transport=transport) as client:
+        assert client.get(URL).status_code == 200
+    assert body.taken <= PROBLEM_BYTES_MAX + 1024
+
+
+@pytest.mark.anyio
+async def test_of_an_endless_refusal_little_is_read_asynchronously(auth: ChannelPayAuth) -> None:
+    body = Endless()
+    answer = httpx2.Response(402, headers=PROBLEM, stream=body)
+    transport = httpx2.MockTransport(lambda _: answer)
+    async with httpx2.AsyncClient(auth=auth, transport=transport) as client:
+        assert (await client.get(URL)).content == b""
+    assert body.taken <= PROBLEM_BYTES_MAX + 1024
+
+
+def coded(body: bytes) -> httpx2.Response:
+    stream = httpx2.ByteStream(gzip.compress(body))
+    return httpx2.Response(402, headers={**PROBLEM, "Content-Encoding": "gzip"}, stream=stream)
+
+
+def problem_of(auth: ChannelPayAuth, response: httpx2.Response) -> bytes:
+    transport = httpx2.MockTransport(lambda _: response)
+    with httpx2.Client(auth=auth, transport=transport) as client:
+        return client.get(URL).content
+
+
+def test_a_problem_is_decoded_up_to_the_limit(auth: ChannelPayAuth) -> None:
+    assert problem_of(auth, coded(b'{"code": "x"}')) == b'{"code": "x"}'
+    assert problem_of(auth, coded(b" " * (PROBLEM_BYTES_MAX + 1))) == b""
+    broken = httpx2.Response(
+        402, headers={**PROBLEM, "Content-Encoding": "gzip"}, stream=httpx2.ByteStream(b"no")
+    )
+    assert problem_of(auth, broken) == b""
+
+
+@pytest.mark.parametrize("error", [httpx2.DecodingError, httpx2.ReadError])
+def test_after_a_credential_was_sent_nobody_says_that_nothing_was_charged(
+    error: type[httpx2.RequestError],
+) -> None:
+    for headers, charged in (({}, False), ({"Authorization": "Payment x"}, True)):
+        request = httpx2.Request("GET", URL, headers=headers)
+        with pytest.raises(NetworkError) as raised, adapter.translated(URL):
+            raise error("lost", request=request)
+        assert ("may have been charged" in raised.value.hint) == charged
+        assert ("Nothing was charged" in raised.value.hint) != charged

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 from eth_account import Account
@@ -142,3 +143,52 @@ def test_an_account_that_is_not_there_is_not_found(tmp_path: Path) -> None:
 def test_an_empty_password_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ChannelPayError, match="empty"):
         keystore.create(tmp_path, "main", "")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": 9},
+        {"crypto": []},
+        {"kdf": "x"},
+        {"prf": 5},
+        {"salt": None},
+        {"c": -1},
+        {"c": 10**30},
+        {"c": 10**9},
+        {"dklen": 10**30},
+        {"dklen": "z"},
+        {"n": 2**40, "r": 8},
+        {"n": 2**22, "r": 64},
+    ],
+    ids=str,
+)
+def test_a_hostile_key_file_is_an_error_of_ours(tmp_path: Path, change: dict[str, Any]) -> None:
+    keystore.import_key(tmp_path, "main", SECRET, "pass")
+    path = tmp_path / "keystore" / "main.json"
+    fields = json.loads(path.read_text())
+    for name, value in change.items():
+        outer = fields if name in fields else fields["crypto"]
+        (outer if name in outer else outer["kdfparams"])[name] = value
+    path.write_text(json.dumps(fields))
+    with pytest.raises((ConfigError, InputError)):
+        keystore.load(tmp_path, "main", "pass")
+
+
+def test_a_key_file_that_is_a_folder_or_too_deep_is_an_error_of_ours(tmp_path: Path) -> None:
+    keystore.import_key(tmp_path, "main", SECRET, "pass")
+    path = tmp_path / "keystore" / "main.json"
+    path.write_text("[" * 40_000)
+    with pytest.raises(ConfigError, match=r"main\.json"):
+        keystore.list_accounts(tmp_path)
+    path.unlink()
+    path.mkdir(mode=0o700)
+    with pytest.raises(ConfigError, match=r"main\.json"):
+        keystore.list_accounts(tmp_path)
+
+
+def test_a_home_that_is_no_folder_is_an_error_of_ours(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.write_text("")
+    with pytest.raises(ConfigError, match="cannot be used"):
+        keystore.create(home, "main", "pass")

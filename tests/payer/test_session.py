@@ -20,6 +20,7 @@ from channelpay.payer.limits import Limits
 from channelpay.payer.session import DEADLINE_SECONDS
 from channelpay.payer.steps import Answer, Open, Send, Step, Wait
 from channelpay.protocol.parse import parse_json_object
+from channelpay.protocol.text import to_hex
 from channelpay.protocol.types import NATIVE, Address, ChannelState, ChannelStatus, Deployment
 from channelpay.protocol.wire import Receipt, decode_base64url
 from tests.payer.site import DEPLOYMENT, NOW, URL, Ground, Site, refused
@@ -328,7 +329,7 @@ def test_a_payee_that_claims_more_than_we_signed_is_not_believed(
     assert (entry.spent, entry.signed) == (1, 2)
 
 
-def test_a_payee_that_is_never_content_gets_two_vouchers_at_most(
+def test_a_payee_that_claims_what_was_just_signed_gets_no_second_voucher(
     ground: Ground, site: Site
 ) -> None:
     ground.open()
@@ -338,7 +339,7 @@ def test_a_payee_that_is_never_content_gets_two_vouchers_at_most(
     ] * 5
     answer, _ = ground.pay()
     assert answer.status == 402
-    assert only_channel(ground).signed == 3
+    assert only_channel(ground).signed == 2
 
 
 @pytest.mark.parametrize(
@@ -564,3 +565,37 @@ def test_the_deployment_of_the_channel_is_the_challenges(ground: Ground, site: S
     with pytest.raises(WrongChain):
         ground.pay()
     assert ground.signed == []
+
+
+def test_what_earlier_requests_of_unknown_outcome_explain_is_believed(
+    ground: Ground, site: Site
+) -> None:
+    ground.open()
+    ground.pay()
+    lost = ground.session().run()
+    assert isinstance(next(lost), Send)
+    lost.close()
+    claim = refused(402, "insufficient-balance", spent="2")
+    site.scripted = [replace(claim, challenges=(site.challenge(1),))]
+    ground.pay()
+    assert only_channel(ground).signed == 3
+
+
+def test_a_voucher_set_aside_for_one_payee_never_goes_to_another(
+    ground: Ground, site: Site
+) -> None:
+    bob = Address(b"\xbb" * 20)
+    alices, bobs = ground.open(), ground.open(payee=bob)
+    ground.pay()
+    vouchers: list[str] = []
+
+    def watch(step: Step) -> None:
+        if isinstance(step, Send):
+            vouchers.append(payload_of(step)["channelId"])
+
+    site.request_fields = {"recipient": bob}
+    challenge = site.challenge(1)
+    stale = replace(refused(402, "invalid-challenge"), challenges=(challenge,))
+    site.scripted = [stale, Answer(200, URL)]
+    ground.drive(ground.session().run(), URL, watch)
+    assert vouchers == [to_hex(alices.channel_id), to_hex(bobs.channel_id)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,14 @@ from channelpay.errors import (
     InputError,
     InsufficientFunds,
     NotFound,
+    StoreUnavailable,
     WrongChain,
 )
 from channelpay.payer import observer
 from channelpay.payer.client import Payer
 from channelpay.payer.limits import Limits
-from channelpay.payer.steps import Open
+from channelpay.payer.state import FUNDING_SECONDS_MAX
+from channelpay.payer.steps import Add, Open
 from channelpay.protocol.types import NATIVE, Address, ChannelStatus, Deployment
 from channelpay.protocol.wire import SessionRequest
 from channelpay.testing.furnished import FurnishedChain
@@ -84,7 +87,7 @@ def test_an_open_that_was_interrupted_is_found_again(
     """The process dies after the transaction left and before its hash is in the books."""
     submit = Sender.submit
 
-    def submit_and_die(self: Sender, call: Any) -> bytes:
+    def submit_and_die(self: Sender, call: Any, _: Any) -> bytes:
         submit(self, call)
         raise KeyboardInterrupt
 
@@ -114,6 +117,104 @@ def test_an_open_of_which_the_fate_is_unknown_stays_in_the_books(
     monkeypatch.undo()
     (found,) = payer.channels()
     assert found.status is ChannelStatus.OPEN
+
+
+@pytest.mark.parametrize("failing", ["record_chain_state", "end_funding"])
+def test_an_open_that_was_sent_is_not_forgotten_when_the_books_fail(
+    payer: Payer, payee: Address, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    def locked(*_: object, **__: object) -> None:
+        raise StoreUnavailable("database is locked")
+
+    monkeypatch.setattr(payer.state, failing, locked)
+    with pytest.raises(StoreUnavailable):
+        payer.open_channel(payee, ETHER)
+    monkeypatch.undo()
+    (found,) = payer.channels()
+    assert (found.status, found.deposit) == (ChannelStatus.OPEN, ETHER)
+
+
+def test_an_open_that_cannot_be_journaled_is_not_sent(
+    payer: Payer, payee: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(*_: object) -> None:
+        raise StoreUnavailable("database is locked")
+
+    before = payer.wallet.balance(NATIVE)
+    monkeypatch.setattr(payer.state, "record_funding", locked)
+    with pytest.raises(StoreUnavailable):
+        payer.open_channel(payee, ETHER)
+    assert payer.channels() == []
+    assert payer.wallet.balance(NATIVE) == before
+
+
+class Withheld:
+    """A node's pool: transactions are taken, and mined when the test says so."""
+
+    def __init__(self, payer: Payer, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.raw: list[bytes] = []
+        self._connection = payer.wallet._connection
+        sender = payer.wallet._sender
+        monkeypatch.setattr(sender, "_policy", SendPolicy(deadline_seconds=0.05))
+        monkeypatch.setattr(sender, "_broadcast", lambda raw, _: self.raw.append(raw))
+
+    def mine(self) -> None:
+        while self.raw:
+            self._connection.send_raw_transaction(self.raw.pop(0))
+
+
+def use_up_the_nonce(furnished: FurnishedChain) -> None:
+    connection = connect(furnished.chain.rpc_url)
+    approve = Erc20(connection, furnished.token).approve(furnished.deployment.contract, 1)
+    sender_of(connection, furnished.chain.accounts[1]).send(approve)
+
+
+def test_a_top_up_that_may_still_be_mined_is_not_sent_again(
+    payer: Payer, payee: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = payer.open_channel(payee, 1000)
+    pool = Withheld(payer, monkeypatch)
+    with pytest.raises(NotConfirmed):
+        payer.perform(Add(entry.channel_id, 500))
+    monkeypatch.setattr(payer.state, "_clock", lambda: time.time() + 10 * FUNDING_SECONDS_MAX)
+    payer.perform(Add(entry.channel_id, 500))
+    assert len(pool.raw) == 1
+    pool.mine()
+    (found,) = payer.channels()
+    assert found.deposit == 1500
+    assert [known.amount for known in payer.state.unpresented_top_ups(entry.channel_id)] == [500]
+    monkeypatch.undo()
+    payer.top_up(entry.channel_id, 1)
+
+
+def test_an_open_that_may_still_be_mined_is_the_only_one(
+    payer: Payer, payee: Address, furnished: FurnishedChain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = open_step(furnished, payee)
+    pool = Withheld(payer, monkeypatch)
+    with pytest.raises(NotConfirmed):
+        payer.perform(step)
+    monkeypatch.setattr(payer.state, "_clock", lambda: time.time() + 10 * FUNDING_SECONDS_MAX)
+    payer.perform(step)
+    assert len(pool.raw) == 1
+    pool.mine()
+    payer.perform(step)
+    (found,) = payer.channels()
+    assert (found.status, found.deposit, pool.raw) == (ChannelStatus.OPEN, ETHER, [])
+
+
+def test_a_funding_whose_nonce_another_transaction_used_gives_way(
+    payer: Payer, payee: Address, furnished: FurnishedChain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = payer.open_channel(payee, 1000)
+    Withheld(payer, monkeypatch)
+    with pytest.raises(NotConfirmed):
+        payer.top_up(entry.channel_id, 500)
+    use_up_the_nonce(furnished)
+    monkeypatch.undo()
+    assert payer.channels()[0].deposit == 1000
+    payer.top_up(entry.channel_id, 500)
+    assert payer.channels()[0].deposit == 1500
 
 
 @pytest.mark.parametrize(

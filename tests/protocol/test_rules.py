@@ -19,12 +19,15 @@ from channelpay.errors import (
     PaymentRefused,
 )
 from channelpay.protocol.rules import (
+    KEYED_RETRY_WINDOW_MS,
     RETRY_WINDOW_MS,
     ChannelRecord,
     Decision,
     Outcome,
     Payment,
     Purchase,
+    begin_close,
+    close_failed,
     decide,
     release,
 )
@@ -193,10 +196,19 @@ def test_retry_with_its_key_is_not_charged_again() -> None:
     assert served_again(again) == replace(bought(first), attempts=2)
 
 
-def test_retry_with_its_key_has_no_window_and_keeps_its_price() -> None:
+def test_retry_with_its_key_keeps_its_price() -> None:
     first = decide(RECORD, purchase(10, 5, key="k"), None)
-    late = purchase(10, 900, key="k", now=NOW + 100 * RETRY_WINDOW_MS)
-    assert served_again(decide(first.record, late, bought(first))).price == 5
+    dearer = purchase(10, 900, key="k")
+    assert served_again(decide(first.record, dearer, bought(first))).price == 5
+
+
+def test_key_is_served_again_for_a_day_and_then_spent() -> None:
+    first = decide(RECORD, purchase(10, 5, key="k"), None)
+    in_time = purchase(10, 5, key="k", now=NOW + KEYED_RETRY_WINDOW_MS)
+    assert served_again(decide(first.record, in_time, bought(first))).attempts == 2
+    late = purchase(20, 5, key="k", now=NOW + KEYED_RETRY_WINDOW_MS + 1)
+    with pytest.raises(IdempotencyKeyReused):
+        decide(first.record, late, bought(first))
 
 
 def test_retry_may_bring_a_better_voucher() -> None:
@@ -237,6 +249,51 @@ def test_retry_without_a_key_has_a_window(*, age_ms: int, is_retry: bool) -> Non
 def test_without_a_key_what_was_paid_ahead_is_charged() -> None:
     first = decide(RECORD, purchase(10, 5), None)
     assert decide(first.record, purchase(10, 5), bought(first)).record.spent == 10
+
+
+# --- closing ---------------------------------------------------------------------------------
+
+
+def test_begun_close_takes_the_last_voucher_and_none_after_it() -> None:
+    record = begin_close(RECORD, voucher(10))
+    assert (record.accepted, record.spent, record.voucher) == (10, 0, voucher(10))
+    with pytest.raises(ChannelClosing):
+        decide(record, purchase(20, 5), None)
+
+
+def test_begun_close_serves_no_retry() -> None:
+    first = decide(RECORD, purchase(10, 5, key="k"), None)
+    with pytest.raises(ChannelClosing):
+        decide(begin_close(first.record, None), purchase(10, 5, key="k"), bought(first))
+
+
+def test_vouchers_are_taken_again_once_every_begun_close_failed() -> None:
+    twice = begin_close(begin_close(RECORD, None), None)
+    once = close_failed(twice)
+    with pytest.raises(ChannelClosing):
+        decide(once, purchase(10, 5), None)
+    assert close_failed(once) == close_failed(close_failed(once)) == RECORD
+
+
+def test_close_may_be_begun_while_the_payer_requests_one() -> None:
+    record = replace(RECORD, chain=ChannelState(ChannelStatus.CLOSING, DEPOSIT))
+    assert begin_close(record, voucher(10)).voucher == voucher(10)
+
+
+@pytest.mark.parametrize(
+    ("status", "cumulative", "error"),
+    [
+        (ChannelStatus.ABSENT, 10, ChannelNotFound),
+        (ChannelStatus.FINALIZED, 10, ChannelFinalized),
+        (ChannelStatus.OPEN, DEPOSIT + 1, AmountExceedsDeposit),
+    ],
+)
+def test_close_that_the_contract_would_refuse_is_not_begun(
+    status: ChannelStatus, cumulative: int, error: type[PaymentRefused]
+) -> None:
+    record = replace(RECORD, chain=ChannelState(status, DEPOSIT))
+    with pytest.raises(error):
+        begin_close(record, voucher(cumulative))
 
 
 # --- release ---------------------------------------------------------------------------------

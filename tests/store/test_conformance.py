@@ -19,7 +19,7 @@ from channelpay.errors import (
     PaymentRefused,
     StoreUnavailable,
 )
-from channelpay.protocol.rules import RETRY_WINDOW_MS, Outcome
+from channelpay.protocol.rules import KEYED_RETRY_WINDOW_MS, RETRY_WINDOW_MS, Outcome
 from channelpay.protocol.types import ChannelStatus
 from channelpay.store import Store
 from tests.store.books import (
@@ -153,6 +153,18 @@ def test_a_key_buys_one_resource_only(store: Store) -> None:
     assert dump(store) == before
 
 
+def test_a_key_is_served_again_for_a_day_only(store: Store) -> None:
+    add(store)
+    store.accept(purchase(10, 10, key="k")).result()
+    store.accept(purchase(10, 10, key="k", now=NOW_MS + KEYED_RETRY_WINDOW_MS)).result()
+    before = dump(store)
+
+    with pytest.raises(IdempotencyKeyReused):
+        store.accept(purchase(20, 10, key="k", now=NOW_MS + KEYED_RETRY_WINDOW_MS + 1)).result()
+
+    assert dump(store) == before
+
+
 def test_the_same_key_on_two_channels_buys_twice(store: Store) -> None:
     add(store, 1)
     add(store, 2)
@@ -218,6 +230,55 @@ def test_a_retry_that_fails_does_not_take_the_delivered_charge_back(store: Store
 def test_an_unknown_payment_cannot_be_released(store: Store) -> None:
     with pytest.raises(NotFound):
         store.release(7).result()
+
+
+def test_a_begun_close_takes_the_last_voucher_and_none_after_it(store: Store) -> None:
+    add(store)
+    store.accept(purchase(10, 10)).result()
+
+    begun = store.begin_close(channel_id(), purchase(30, 0).voucher).result()
+
+    assert store.record(channel_id()) == begun
+    assert (begun.accepted, begun.spent, begun.signature) == (30, 10, signature(30))
+    with pytest.raises(ChannelClosing):
+        store.accept(purchase(40, 10)).result()
+
+
+def test_vouchers_are_taken_again_only_when_every_begun_close_failed(store: Store) -> None:
+    add(store)
+    store.begin_close(channel_id(), None).result()
+    store.begin_close(channel_id(), None).result()
+
+    store.close_failed(channel_id()).result()
+    with pytest.raises(ChannelClosing):
+        store.accept(purchase(10, 10)).result()
+    store.close_failed(channel_id()).result()
+
+    assert store.accept(purchase(10, 10)).result().record.spent == 10
+
+
+def test_news_from_the_chain_and_releases_leave_a_begun_close_alone(store: Store) -> None:
+    add(store)
+    charged = store.accept(purchase(10, 10)).result()
+    assert charged.payment_id is not None
+    store.begin_close(channel_id(), None).result()
+
+    store.release(charged.payment_id).result()
+    store.update_chain(channel_id(), view(2 * DEPOSIT, block=11)).result()
+    store.add_channel(channel_id(), channel(), view(block=12)).result()
+
+    with pytest.raises(ChannelClosing):
+        store.accept(purchase(20, 10)).result()
+
+
+def test_a_close_that_is_refused_writes_nothing(store: Store) -> None:
+    add(store)
+    before = dump(store)
+
+    with pytest.raises(AmountExceedsDeposit):
+        store.begin_close(channel_id(), purchase(DEPOSIT + 1, 0).voucher).result()
+
+    assert dump(store) == before
 
 
 def test_an_older_view_of_the_chain_undoes_nothing(store: Store) -> None:

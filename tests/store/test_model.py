@@ -46,6 +46,7 @@ class ModelChannel:
     block: int
     open: bool = True
     accepted: int = 0
+    closes: int = 0
 
 
 @dataclass
@@ -127,12 +128,32 @@ class StoreMachine(RuleBasedStateMachine):
 
     def allowed(self, number: int, cumulative: int, price: int, key: str, resource: str) -> bool:
         known = self.model.channels.get(number)
-        if known is None or not known.open or cumulative > known.deposit:
+        if known is None or not known.open or known.closes or cumulative > known.deposit:
             return False
         held = self.model.holds(number, key)
         if held is not None:
             return self.model.charges[held].resource == resource
         return max(known.accepted, cumulative) - self.model.spent(number) >= price
+
+    @rule(number=NUMBERS, cumulative=AMOUNTS)
+    def begin_close(self, number: int, cumulative: int) -> None:
+        known = self.model.channels.get(number)
+        voucher = purchase(cumulative, 0, number=number).voucher
+        try:
+            self.store.begin_close(channel_id(number), voucher).result()
+        except PaymentRefused:
+            assert known is None or cumulative > known.deposit
+            return
+        assert known is not None
+        known.accepted = max(known.accepted, cumulative)
+        known.closes += 1
+
+    @rule(number=NUMBERS)
+    def close_failed(self, number: int) -> None:
+        known = self.model.channels.get(number)
+        if known is not None:
+            self.store.close_failed(channel_id(number)).result()
+            known.closes = max(0, known.closes - 1)
 
     @precondition(lambda self: self.model.charges)
     @rule(data=st.data())
@@ -150,6 +171,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert record.accepted >= record.spent
             assert (record.accepted, record.spent) == (known.accepted, self.model.spent(number))
             assert record.chain.deposit == known.deposit
+            assert record.closes_begun == known.closes
 
     def teardown(self) -> None:
         with closing(self.store):

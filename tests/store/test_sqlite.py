@@ -13,7 +13,7 @@ from threading import Event
 
 import pytest
 
-from channelpay.errors import ConfigError, InsufficientBalance, StoreUnavailable
+from channelpay.errors import ChannelClosing, ConfigError, InsufficientBalance, StoreUnavailable
 from channelpay.store import SqliteStore, open_store
 from channelpay.store import sqlite as sqlite_module
 from channelpay.store.ledger import Ledger
@@ -78,6 +78,22 @@ def test_two_stores_on_one_file_share_one_set_of_books(open_sqlite: OpenSqlite) 
     with pytest.raises(InsufficientBalance):
         stores[1].accept(purchase(100, 10, key="one too many")).result()
     assert dump(stores[0]) == dump(stores[1])
+
+
+def test_a_close_begun_by_one_store_stops_vouchers_at_the_other_and_after_a_restart(
+    open_sqlite: OpenSqlite,
+) -> None:
+    first, second = open_sqlite(), open_sqlite()
+    add(first)
+
+    first.begin_close(channel_id(), purchase(10, 0).voucher).result()
+
+    with pytest.raises(ChannelClosing):
+        second.accept(purchase(20, 10)).result()
+    first.close()
+    second.close()
+    with pytest.raises(ChannelClosing):
+        open_sqlite().accept(purchase(20, 10)).result()
 
 
 def test_two_processes_may_make_the_same_file_at_once(tmp_path: Path) -> None:

@@ -105,6 +105,11 @@ class Connection:
         with self._translated():
             return self._web3.eth.get_transaction_count(checksum(account), "pending")
 
+    def used_nonces(self, account: Address) -> int:
+        """How many of the account's nonces are used up by mined transactions."""
+        with self._translated():
+            return self._web3.eth.get_transaction_count(checksum(account), "latest")
+
     def next_base_fee_wei(self) -> int:
         """Base fee per gas of the next block."""
         with self._translated():
@@ -178,16 +183,19 @@ class Connection:
         """web3's contract object, for this package only."""
         return self._web3.eth.contract(checksum(address), abi=cast(ABI, list(abi)))
 
-    def view(self, contract: Contract, name: str, *arguments: object) -> Any:
-        """The decoded result of a view function at the latest block.
+    def view(
+        self, contract: Contract, name: str, *arguments: object, block: int | None = None
+    ) -> Any:
+        """The decoded result of a view function at ``block`` (or the latest).
 
         Raises :class:`NotFound` where there is no such contract.
         """
+        at: BlockIdentifier = "latest" if block is None else block
         with encoding(name):
             function = contract.get_function_by_name(name)(*arguments)
         with self._translated():
             try:
-                return function.call(ccip_read_enabled=False)
+                return function.call(block_identifier=at, ccip_read_enabled=False)
             except BadFunctionCallOutput as error:
                 raise NotFound(
                     f"no contract that answers {name}() at {contract.address} on chain "

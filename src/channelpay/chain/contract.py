@@ -70,11 +70,12 @@ class PaymentChannelsContract:
     def state(self, channel: Channel) -> ChannelState:
         return _state(self._view("channelState", _description(channel)))
 
-    def states(self, channels: Iterable[Channel]) -> list[ChannelState]:
-        """The states of many channels, in their order, in one call."""
-        return [
-            _state(fields) for fields in self._view("channelStates", [*map(_description, channels)])
-        ]
+    def states(
+        self, channels: Iterable[Channel], *, block: int | None = None
+    ) -> list[ChannelState]:
+        """The states of many channels at ``block`` (or the latest), in their order, in one call."""
+        descriptions = [*map(_description, channels)]
+        return [*map(_state, self._view("channelStates", descriptions, block=block))]
 
     def open(self, channel: Channel, deposit: int) -> ContractCall:
         """Open ``channel``; its payer must be the one who sends this call."""
@@ -110,8 +111,8 @@ class PaymentChannelsContract:
     def claim(self, token: Address, receiver: Address) -> ContractCall:
         return self._call("claim", checksum(token), checksum(receiver))
 
-    def _view(self, name: str, *arguments: object) -> Any:
-        return self.connection.view(self._contract, name, *arguments)
+    def _view(self, name: str, *arguments: object, block: int | None = None) -> Any:
+        return self.connection.view(self._contract, name, *arguments, block=block)
 
     def _call(self, name: str, *arguments: object, value_wei: int = 0) -> ContractCall:
         return encoded_call(self._contract, name, arguments, value_wei=value_wei)

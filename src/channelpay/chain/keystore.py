@@ -18,7 +18,7 @@ from typing import Any
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
-from channelpay.errors import ConfigError, InputError, NotFound
+from channelpay.errors import ChannelPayError, ConfigError, InputError, NotFound
 from channelpay.protocol.parse import parse_address
 from channelpay.protocol.text import checksum_address
 from channelpay.protocol.types import Address
@@ -27,6 +27,11 @@ FOLDER = "keystore"
 FILE_BYTES_MAX = 64 * 1024
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
 _SECRET = re.compile(r"(?:0x)?[0-9a-fA-F]{64}\Z")
+_VERSION = 3
+_WORK_MAX = {"c": 10_000_000, "n": 2**22, "r": 64, "p": 16, "dklen": 64}
+"""Of a key derivation: the usual is c = 2**18 … 10**6 or n = 2**18, r = 8, p = 1, dklen = 32."""
+_SCRYPT_BLOCKS_MAX = 2**23
+"""Each takes 128 bytes of memory: 1 GiB."""
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 Account.enable_unaudited_hdwallet_features()
@@ -76,15 +81,42 @@ def load(home: Path, name_or_address: str, password: str) -> LocalAccount:
     """
     stored = find(home, name_or_address)
     try:
-        key = Account.decrypt(_read(stored.path), password)
-    except (ValueError, KeyError, TypeError):
+        key = Account.decrypt(_checked(stored.path), password)
+    except ValueError:
         raise InputError(
             f"the password does not open account {stored.name}", hint="Check the password."
         ) from None
+    except ChannelPayError:
+        raise
+    except Exception:  # noqa: BLE001 - eth-keyfile checks little of what it reads
+        raise _no_keyfile(stored.path) from None
     account = _local(Account.from_key(key))
     if bytes.fromhex(account.address[2:]) != stored.address:
         raise ConfigError(f"{stored.path} names another address than its key has")
     return account
+
+
+def _checked(path: Path) -> dict[str, Any]:
+    """A key file of the one known version that can be opened with bearable work."""
+    fields = _read(path)
+    crypto = fields.get("crypto", fields.get("Crypto"))
+    work = crypto.get("kdfparams") if isinstance(crypto, dict) else None
+    if fields.get("version") != _VERSION or not isinstance(work, dict):
+        raise _no_keyfile(path)
+    for name, maximum in _WORK_MAX.items():
+        number = work.get(name, 1)
+        if not isinstance(number, int) or not 0 < number <= maximum:
+            raise _no_keyfile(path)
+    if work.get("n", 1) * work.get("r", 1) > _SCRYPT_BLOCKS_MAX:
+        raise _no_keyfile(path)
+    return fields
+
+
+def _no_keyfile(path: Path) -> ConfigError:
+    return ConfigError(
+        f"{path} is not a keystore file that can be opened",
+        hint="Import the account again: channelpay account import NAME",
+    )
 
 
 def _account_from(secret_or_mnemonic: str) -> LocalAccount:
@@ -118,15 +150,21 @@ def _store(home: Path, name: str, account: LocalAccount, password: str) -> Addre
 
 
 def _folder(home: Path) -> Path:
-    for folder in (home, home / FOLDER):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        for folder in (home, home / FOLDER):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{home} cannot be used: {error.strerror}") from error
     return home / FOLDER
 
 
 def _write(path: Path, keyfile: dict[str, Any]) -> None:
     """Whole or not at all, and never over another file: ``link`` refuses an existing name."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
     try:
         with os.fdopen(descriptor, "w") as file:
             json.dump(keyfile, file)
@@ -159,17 +197,20 @@ def _stored(path: Path) -> StoredAccount:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        mode = os.fstat(file.fileno()).st_mode
-        if mode & _OTHERS:
-            raise ConfigError(
-                f"others may use {path} (mode {stat.S_IMODE(mode):04o})",
-                hint=f"Make it yours alone: chmod 600 {path}",
-            )
-        text = file.read(FILE_BYTES_MAX + 1)
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            if mode & _OTHERS:
+                raise ConfigError(
+                    f"others may use {path} (mode {stat.S_IMODE(mode):04o})",
+                    hint=f"Make it yours alone: chmod 600 {path}",
+                )
+            text = file.read(FILE_BYTES_MAX + 1)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     try:
         fields = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ConfigError(f"{path} is not a keystore file") from None
     if not isinstance(fields, dict):
         raise ConfigError(f"{path} is not a keystore file")

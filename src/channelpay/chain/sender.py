@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from eth_account.signers.local import LocalAccount
@@ -42,6 +43,10 @@ class SendPolicy:
     fee_per_gas_wei_max: int | None = None
 
 
+Journal = Callable[[bytes, int], None]
+"""Called with hash (32 bytes) and nonce of a signed transaction just before it is broadcast."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Fees:
     max_fee_wei: int
@@ -71,20 +76,21 @@ class Sender:
         """
         return self.wait(self.submit(call), call)
 
-    def submit(self, call: ContractCall) -> bytes:
+    def submit(self, call: ContractCall, journal: Journal | None = None) -> bytes:
         """Try ``call`` without paying, then sign and hand it to the node; returns the hash (32
-        bytes).
+        bytes). What ``journal`` raises keeps the transaction from being sent.
 
-        Raises :class:`ChainReverted` if the contract would refuse it, :class:`InsufficientFunds` if
-        the account cannot pay value and gas, :class:`BudgetExceeded` if gas costs more than the
-        policy allows, :class:`NetworkError` if the node fails.
+        After :class:`NotConfirmed` it may still be mined; after any other error it was certainly
+        not sent. Raises :class:`ChainReverted` if the contract would refuse it,
+        :class:`InsufficientFunds` if the account cannot pay value and gas, :class:`BudgetExceeded`
+        if gas costs more than the policy allows, :class:`NetworkError` if the node fails.
         """
         self._check_balance(call.value_wei)
         self.connection.call(call, self.address)
         gas = self.connection.estimate_gas(call, self.address) * (100 + GAS_MARGIN_PERCENT) // 100
         fees = self._fees()
         self._check_balance(call.value_wei + gas * fees.max_fee_wei)
-        return self._sign_and_broadcast(call, gas, fees)
+        return self._sign_and_broadcast(call, gas, fees, journal)
 
     def wait(self, transaction_hash: bytes, call: ContractCall) -> TransactionReceipt:
         """The receipt, once the transaction has the policy's confirmations.
@@ -116,18 +122,22 @@ class Sender:
             )
         return _Fees(max_fee if limit is None else min(max_fee, limit), tip)
 
-    def _sign_and_broadcast(self, call: ContractCall, gas: int, fees: _Fees) -> bytes:
+    def _sign_and_broadcast(
+        self, call: ContractCall, gas: int, fees: _Fees, journal: Journal | None
+    ) -> bytes:
         with self._nonce_lock:
             for _ in range(_NONCE_ATTEMPTS - 1):
                 try:
-                    return self._broadcast_next(call, gas, fees)
+                    return self._broadcast_next(call, gas, fees, journal)
                 except NodeRefused as error:
                     # Another program used this account's nonce; the node knows the next one.
                     if "nonce" not in error.detail.lower():
                         raise
-            return self._broadcast_next(call, gas, fees)
+            return self._broadcast_next(call, gas, fees, journal)
 
-    def _broadcast_next(self, call: ContractCall, gas: int, fees: _Fees) -> bytes:
+    def _broadcast_next(
+        self, call: ContractCall, gas: int, fees: _Fees, journal: Journal | None
+    ) -> bytes:
         """Sign with the next nonce and broadcast. The lock must be held."""
         nonce = max(self.connection.next_nonce(self.address), self._next_nonce)
         signed = self._account.sign_transaction(
@@ -143,6 +153,8 @@ class Sender:
                 "maxPriorityFeePerGas": fees.tip_wei,
             }
         )
+        if journal is not None:
+            journal(bytes(signed.hash), nonce)
         self._next_nonce = 0
         self._broadcast(bytes(signed.raw_transaction), bytes(signed.hash))
         self._next_nonce = nonce + 1

@@ -14,6 +14,7 @@ from channelpay.cli.common import (
     chosen_account,
     contract_address,
     format_amount_of,
+    named_channel,
     observer_of,
     open_books,
     open_payer,
@@ -24,7 +25,7 @@ from channelpay.cli.common import (
     token_option,
 )
 from channelpay.cli.output import Output, facts_table, json_option
-from channelpay.errors import InputError, NotFound, PaymentRefused
+from channelpay.errors import InputError, PaymentRefused
 from channelpay.payer.records import ETHER, PayerChannel, Token
 from channelpay.protocol.parse import parse_address
 from channelpay.protocol.text import checksum_address, to_hex
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 
     from channelpay.payer.client import Payer
     from channelpay.payer.state import PayerState
-
-PREFIX_DIGITS_MIN = 6
 
 
 @click.group()
@@ -209,15 +208,7 @@ def _option_of(token: Address) -> str:
 
 
 def _find(state: PayerState, payer: Address, name: str) -> PayerChannel:
-    """A channel by its id or the first digits of it. Raises :class:`NotFound`."""
-    digits = name.lower().removeprefix("0x")
-    if len(digits) < PREFIX_DIGITS_MIN:
-        raise InputError(f"give at least {PREFIX_DIGITS_MIN} digits of the channel's id")
-    found = [e for e in state.channels(payer) if e.channel_id.hex().startswith(digits)]
-    if len(found) == 1:
-        return found[0]
-    what = "several channels begin" if found else "no channel begins"
-    raise NotFound(f"{what} with 0x{digits[:64]}", hint="List them with: channelpay channel list")
+    return named_channel(state.channels(payer), name, "channelpay channel list")
 
 
 def _request_close(output: Output, payer: Payer, entry: PayerChannel, token: Token) -> None:

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
 from channelpay.cli.output import Output
-from channelpay.errors import ConfigError, InputError
+from channelpay.errors import ConfigError, InputError, NotFound
 from channelpay.protocol.parse import parse_address
 from channelpay.protocol.text import format_amount, parse_human_amount, to_hex
-from channelpay.protocol.types import NATIVE, Address
+from channelpay.protocol.types import NATIVE, Address, ChannelId
 
 if TYPE_CHECKING:
+    from eth_account.signers.local import LocalAccount
+
+    from channelpay.chain.connection import Connection
     from channelpay.chain.keystore import StoredAccount
+    from channelpay.payee.terms import Token as PayeeToken
     from channelpay.payer.client import Payer
     from channelpay.payer.limits import Limits
     from channelpay.payer.observer import Observer
@@ -30,7 +34,9 @@ if TYPE_CHECKING:
 
 PASSWORD_BYTES_MAX = 4096
 BOOKS = "payer.sqlite3"
+SITE_BOOKS = "books.sqlite3"
 SHORT_DIGITS = 8
+PREFIX_DIGITS_MIN = 6
 
 pass_output = click.make_pass_decorator(Output)
 
@@ -48,7 +54,7 @@ class Setting:
 def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """``--rpc --contract --account --password-file``; the command gets them as ``setting``."""
 
-    @click.option("--rpc", envvar="CHANNELPAY_RPC", metavar="URL", help="An Ethereum node.")
+    @rpc_option
     @click.option(
         "--contract",
         envvar="CHANNELPAY_CONTRACT",
@@ -59,7 +65,7 @@ def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--account",
         envvar="CHANNELPAY_ACCOUNT",
         metavar="NAME",
-        help="The account that pays (default: the only one).",
+        help="The account to use (default: the only one).",
     )
     @password_option
     @wraps(command)
@@ -77,12 +83,28 @@ def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return with_setting
 
 
+def rpc_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option("--rpc", envvar="CHANNELPAY_RPC", metavar="URL", help="An Ethereum node.")(
+        command
+    )
+
+
 def password_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--password-file",
         type=click.Path(path_type=Path),
         metavar="FILE",
         help="Holds the password; else CHANNELPAY_PASSWORD, else a prompt.",
+    )(command)
+
+
+def state_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--state``: the command gets the folder of a site's books."""
+    return click.option(
+        "--state",
+        type=click.Path(path_type=Path),
+        callback=lambda _ctx, _parameter, folder: folder or home() / "site",
+        help="The folder of the books and the challenge secret (default: CHANNELPAY_HOME/site).",
     )(command)
 
 
@@ -108,7 +130,13 @@ def token_address(text: str) -> Address:
 def home() -> Path:
     """``CHANNELPAY_HOME``, private to its owner."""
     folder = Path(os.environ.get("CHANNELPAY_HOME") or Path.home() / ".channelpay")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"{folder} cannot be used: {error.strerror}",
+            hint="Name a folder of your own with CHANNELPAY_HOME.",
+        ) from error
     return folder
 
 
@@ -127,6 +155,15 @@ def chosen_account(name: str | None) -> StoredAccount:
             f"there are several accounts: {names}", hint="Name one with --account NAME."
         )
     raise ConfigError("there is no account yet", hint="Make one with: channelpay account new NAME")
+
+
+def unlocked_account(setting: Setting) -> LocalAccount:
+    """The chosen account with its key, which asks for the password."""
+    from channelpay.chain import keystore
+
+    stored = chosen_account(setting.account)
+    password = read_password(setting.password_file, f"Password of {stored.name}")
+    return keystore.load(home(), stored.name, password)
 
 
 def read_password(file: Path | None, prompt: str, *, confirm: bool = False) -> str:
@@ -157,7 +194,40 @@ def read_secret_file(path: Path) -> str:
         raise InputError(f"{path} is not text") from None
 
 
-# --- the payer ---------------------------------------------------------------------------------
+# --- chain, contract, channels -----------------------------------------------------------------
+
+
+class _Identified(Protocol):
+    @property
+    def channel_id(self) -> ChannelId: ...
+
+
+AnyChannel = TypeVar("AnyChannel", bound=_Identified)
+
+
+def named_channel(channels: Iterable[AnyChannel], name: str, listing: str) -> AnyChannel:
+    """A channel by its id or the first digits of it. Raises :class:`NotFound`, which names the
+    command ``listing``.
+    """
+    digits = name.lower().removeprefix("0x")
+    if len(digits) < PREFIX_DIGITS_MIN:
+        raise InputError(f"give at least {PREFIX_DIGITS_MIN} digits of the channel's id")
+    found = [one for one in channels if one.channel_id.hex().startswith(digits)]
+    if len(found) == 1:
+        return found[0]
+    what = "several channels begin" if found else "no channel begins"
+    raise NotFound(f"{what} with 0x{digits[:64]}", hint=f"List them with: {listing}")
+
+
+def connected(rpc: str | None) -> Connection:
+    """The node that was named. Raises :class:`ConfigError` if none was."""
+    if rpc is None:
+        raise ConfigError(
+            "no node is named", hint="Name an Ethereum node with --rpc or CHANNELPAY_RPC."
+        )
+    from channelpay.chain.connection import connect
+
+    return connect(rpc)
 
 
 def contract_address(setting: Setting) -> Address | None:
@@ -165,17 +235,17 @@ def contract_address(setting: Setting) -> Address | None:
     return None if setting.contract is None else parse_address(setting.contract, "contract")
 
 
+# --- the payer ---------------------------------------------------------------------------------
+
+
 @contextmanager
 def open_payer(
     setting: Setting, output: Output, limits: tuple[Limits, ...] = ()
 ) -> Iterator[Payer]:
     """The payer with its key, which asks for the password."""
-    from channelpay.chain import keystore
     from channelpay.payer.client import Payer
 
-    stored = chosen_account(setting.account)
-    password = read_password(setting.password_file, f"Password of {stored.name}")
-    account = keystore.load(home(), stored.name, password)
+    account = unlocked_account(setting)
 
     class _SpeakingPayer(Payer):
         """Says when a session waits for the chain."""
@@ -215,14 +285,10 @@ def open_books() -> Iterator[PayerState]:
 
 def observer_of(setting: Setting, state: PayerState, payer: Address) -> Observer:
     """What reads the chain for ``payer`` without its key."""
-    if setting.rpc is None:
-        raise ConfigError(
-            "no node is named", hint="Name an Ethereum node with --rpc or CHANNELPAY_RPC."
-        )
-    from channelpay.chain.connection import connect
+    connection = connected(setting.rpc)
     from channelpay.payer.observer import Observer
 
-    return Observer(connect(setting.rpc), payer, state)
+    return Observer(connection, payer, state)
 
 
 # --- amounts -----------------------------------------------------------------------------------
@@ -232,7 +298,7 @@ def parse_amount_of(text: str, token: Token, field: str) -> int:
     return parse_human_amount(text, token.decimals, field)
 
 
-def format_amount_of(amount: int, token: Token | None) -> str:
+def format_amount_of(amount: int, token: Token | PayeeToken | None) -> str:
     """In human units; in base units if nothing is known of the token."""
     if token is None:
         return f"{amount} base units"

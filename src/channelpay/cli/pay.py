@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
@@ -125,21 +125,20 @@ def _payer(
 
 
 def _fetch(output: Output, payer: Payer, token: Token, url: str, target: Path | None) -> None:
-    from channelpay.payer.httpx import error_of_response, paying_client, translated
+    from channelpay.payer.httpx import error_of_response, paid_get
 
-    with translated(url), paying_client(payer) as client:
-        try:
-            with client.stream("GET", url) as response:
-                if not response.is_success:
-                    response.read()
-                    error = error_of_response(response)
-                    error.detail = f"{url}: {error.detail}"
-                    raise error
-                with _opened(target) as sink:
-                    for chunk in response.iter_bytes(CHUNK_BYTES):
-                        sink.write(chunk)
-        except BudgetExceeded as over:
-            raise _with_price(over, token) from over
+    try:
+        # The file comes first: nothing is paid for what cannot be kept.
+        with _opened(target) as sink, paid_get(payer, url) as response:
+            if not response.is_success:
+                error = error_of_response(response)
+                error.detail = f"{url}: {error.detail}"
+                raise error
+            for chunk in response.iter_bytes(CHUNK_BYTES):
+                with _writing(target):
+                    sink.write(chunk)
+    except BudgetExceeded as over:
+        raise _with_price(over, token) from over
     _report(output, payer, token, url, response)
 
 
@@ -159,20 +158,38 @@ def _with_price(error: BudgetExceeded, token: Token) -> BudgetExceeded:
 
 @contextmanager
 def _opened(target: Path | None) -> Iterator[IO[bytes]]:
-    """Where the content goes: a file, complete or not there at all, or standard output."""
+    """Where the content goes: a file, complete or not there at all; a pipe or device as it is; or
+    standard output.
+    """
     if target is None:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    draft = target.with_name(f".{target.name}.{os.getpid()}")
+    with _writing(target):
+        direct = target.exists() and not target.is_file()
+        draft = target if direct else target.with_name(f".{target.name}.{os.getpid()}")
+        file = draft.open("wb" if direct else "xb")
     try:
-        with draft.open("xb") as file:
-            yield file
-        draft.replace(target)
-    except OSError as error:
-        raise InputError(f"{target} cannot be written: {error.strerror}") from error
+        yield file
+        with _writing(target):
+            file.close()
+            if not direct:
+                draft.replace(target)
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            file.close()
+        if not direct:
+            draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def _writing(target: Path | None) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if target is None:
+            raise
+        raise InputError(f"{target} cannot be written: {error.strerror}") from error
 
 
 def _remote_name(url: str) -> str:

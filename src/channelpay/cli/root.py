@@ -27,6 +27,9 @@ _COMMANDS = {
     ),
     "dev": _Command("channelpay.cli.dev", "Run a local chain to try everything on."),
     "pay": _Command("channelpay.cli.pay", "Fetch URLs that cost something."),
+    "payee": _Command(
+        "channelpay.cli.payee", "Take what is owed to you: list, settle and close channels."
+    ),
     "site": _Command("channelpay.cli.site", "Serve a folder of files for payment."),
 }
 _EXTRA_OF_MODULE = {

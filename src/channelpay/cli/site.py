@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from channelpay.cli.common import home, pass_output, password_option, read_password
+from channelpay.cli.common import (
+    SITE_BOOKS,
+    home,
+    pass_output,
+    password_option,
+    read_password,
+    state_option,
+)
 from channelpay.cli.output import Output, json_option
 from channelpay.errors import ConfigError
 from channelpay.protocol.text import checksum_address, to_hex
@@ -22,7 +29,6 @@ if TYPE_CHECKING:
     from channelpay.payee.payee import Payee
     from channelpay.payee.prices import PriceRule
 
-_BOOKS = "books.sqlite3"
 _SECRET = "challenge.key"  # noqa: S105  a file name
 
 
@@ -51,11 +57,7 @@ _SECRET = "challenge.key"  # noqa: S105  a file name
 @click.option(
     "--port", type=click.IntRange(0, 65_535), default=8402, show_default=True, help="0: a free one."
 )
-@click.option(
-    "--state",
-    type=click.Path(path_type=Path),
-    help="The folder of the books and the challenge secret (default: CHANNELPAY_HOME/site).",
-)
+@state_option
 @click.option(
     "--suggested-deposit", metavar="AMOUNT", help="Told to clients, in units of the token."
 )
@@ -80,7 +82,7 @@ def site(  # noqa: PLR0913  each is one option
     password_file: Path | None,
     host: str,
     port: int,
-    state: Path | None,
+    state: Path,
     **terms: Any,
 ) -> None:
     """Serve the files of DIRECTORY for payment.
@@ -94,7 +96,6 @@ def site(  # noqa: PLR0913  each is one option
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
     logging.getLogger("channelpay").setLevel(logging.INFO)
-    state = state or home() / "site"
     folder = Folder(directory, [state, *([price_file] if price_file else [])])
     terms["prices"] = site_rules(_rules(price, price_file, free))
     if account is None and terms["payee"] is None:
@@ -112,7 +113,7 @@ def _payee(state: Path, terms: dict[str, Any]) -> Payee:
 
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     secret = kept_secret(state / _SECRET)
-    return Payee.create(**terms, store=f"sqlite:///{state / _BOOKS}", challenge_secret=secret)
+    return Payee.create(**terms, store=f"sqlite:///{state / SITE_BOOKS}", challenge_secret=secret)
 
 
 def _rules(price: str | None, price_file: Path | None, free: tuple[str, ...]) -> list[PriceRule]:

@@ -2,7 +2,8 @@
 
 Requests that cost nothing pass untouched. A paid one reaches the application with
 :class:`PaymentFacts` in ``scope["channelpay"]``; everything else is answered here: the 402 with its
-challenge, every refusal, top-ups and closes.
+challenge, every refusal, top-ups and closes. A WebSocket cannot be paid for: one on a path with a
+price for GET is refused before it opens.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from channelpay.errors import (
     NetworkError,
     PaymentRefused,
     PaymentRequired,
+    StoreUnavailable,
     TooFewConfirmations,
 )
 from channelpay.payee.page import payment_page
@@ -43,6 +45,8 @@ Headers = list[tuple[bytes, bytes]]
 
 RETRY_AFTER_SECONDS = 2
 RESOURCE_CHARS_MAX = 2048
+_UNCHECKED = "the payment could not be checked; the fault is the site's"
+_POLICY_VIOLATION = 1008
 _CHALLENGED = frozenset({402, 410})
 _SHARED_CACHES = ("public", "private", "s-maxage")
 _PAGE_POLICY = b"default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -71,9 +75,16 @@ class PaymentMiddleware:
         quote = None
         if scope["type"] == "http":
             quote = self._payee.quote(scope["method"], scope["path"])
+        elif scope["type"] == "websocket":
+            quote = self._payee.quote("GET", scope["path"])
         if quote is None:
             await self._app(scope, receive, send)
-            return
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
+        else:
+            await self._sell(scope, receive, send, quote)
+
+    async def _sell(self, scope: Scope, receive: Receive, send: Send, quote: Quote) -> None:
         try:
             verified = await self._verified(scope, quote)
         except Exception as error:  # noqa: BLE001  whatever it is, the client gets an answer
@@ -89,6 +100,9 @@ class PaymentMiddleware:
 
     async def _verified(self, scope: Scope, quote: Quote) -> Verified:
         header = _credential(scope)
+        if header is None:
+            price = self._payee.terms.token.format(quote.asked)
+            raise PaymentRequired(f"this costs {price}")
         order = Order(_resource(scope), quote.charged, _idempotency_key(scope))
         return await self._payee.verify(header, order)
 
@@ -210,26 +224,29 @@ async def _answer(send: Send, status: int, headers: Headers, body: bytes) -> Non
 
 
 def _answerable(error: Exception) -> ChannelPayError:
-    """What the client is told. Our trouble is never its bill: 503, with the cause in the log."""
+    """What the client is told. Our trouble is never its bill: 503, with the cause in the log alone,
+    since a node's message may name what is not for the public.
+    """
     if isinstance(error, PaymentRefused | InputError | ChainReverted):
         return error
     if isinstance(error, NetworkError):
-        _log.warning("a payment could not be checked: %s", error.detail)
-        return error
-    _log.error("a payment could not be checked", exc_info=error)
-    return NetworkError("the payment could not be checked; the fault is the site's")
+        _log.warning("%s: %s", _UNCHECKED, error.detail)
+        kind = StoreUnavailable if isinstance(error, StoreUnavailable) else NetworkError
+        return kind(_UNCHECKED)
+    _log.error(_UNCHECKED, exc_info=error)
+    return NetworkError(_UNCHECKED)
 
 
 def _headers(scope: Scope, name: bytes) -> list[str]:
     return [value.decode("latin-1") for key, value in scope["headers"] if key.lower() == name]
 
 
-def _credential(scope: Scope) -> str:
+def _credential(scope: Scope) -> str | None:
     found = _headers(scope, b"authorization")
     if len(found) > 1:
         raise MalformedCredential("there is more than one Authorization header")
     if not found or not is_payment_header(found[0]):
-        raise PaymentRequired
+        return None
     return found[0]
 
 

@@ -22,7 +22,7 @@ from channelpay.errors import (
 )
 from channelpay.protocol.rules import ChannelRecord, check_live
 from channelpay.protocol.text import to_hex
-from channelpay.protocol.types import GRACE_SECONDS_MIN, Channel, ChannelId
+from channelpay.protocol.types import GRACE_SECONDS_MIN, Channel, ChannelId, ChannelStatus
 from channelpay.store import ChainView
 
 _READ_ATTEMPTS = 8
@@ -49,7 +49,7 @@ class ChainLink:
         :class:`ChainReverted`, :class:`TooFewConfirmations`, :class:`ChannelNotFound` if the
         transaction opened another channel or none, and what :func:`check_live` raises.
         """
-        receipt = self._confirmed(transaction_hash)
+        receipt = self._succeeded(transaction_hash)
         for event in events_in(receipt, self.contract):
             if isinstance(event, ChannelOpened) and event.channel_id == channel_id:
                 break
@@ -58,12 +58,13 @@ class ChainLink:
                 "the transaction did not open this channel", channelId=to_hex(channel_id)
             )
         (view,) = self.views([channel])
+        self._require_confirmations(receipt, view.block)
         check_live(ChannelRecord(channel_id, channel, view.state))
         return with_deposit(view, event.deposit)
 
     def topped_up(self, record: ChannelRecord, transaction_hash: bytes, amount: int) -> ChainView:
         """The state of a channel to which this transaction added exactly ``amount``."""
-        receipt = self._confirmed(transaction_hash)
+        receipt = self._succeeded(transaction_hash)
         for event in events_in(receipt, self.contract):
             if isinstance(event, ToppedUp) and event.channel_id == record.channel_id:
                 break
@@ -72,37 +73,49 @@ class ChainLink:
         if event.amount != amount:
             raise PaymentRefused(f"the transaction added {event.amount}, not {amount}")
         (view,) = self.views([record.channel])
+        self._require_confirmations(receipt, view.block)
         return with_deposit(view, max(event.deposit, record.chain.deposit))
 
     def views(self, channels: Sequence[Channel]) -> list[ChainView]:
-        """The states of many channels, all as of one block."""
+        """The states of many channels, all as of one block, which the chain may leave behind
+        meanwhile.
+        """
         connection = self.contract.connection
         for _ in range(_READ_ATTEMPTS):
-            before = connection.latest_block()
-            states = self.contract.states(channels)
-            if connection.latest_block().hash == before.hash:
-                return [ChainView(state, before.number) for state in states]
-        raise NetworkError("the chain moved on every time it was read")
+            read = connection.latest_block()
+            states = self.contract.states(channels, block=read.number)
+            if connection.block(read.number) == read:
+                return [ChainView(state, read.number) for state in states]
+        raise NetworkError("the chain reorganised every time it was read")
 
     def confirmed_block(self) -> int:
         """The newest block whose events count (-1 if there is none yet)."""
-        return self.contract.connection.latest_block().number - self.confirmations + 1
+        return self._confirmed_at(self.contract.connection.latest_block().number)
 
-    def _confirmed(self, transaction_hash: bytes) -> TransactionReceipt:
+    def _confirmed_at(self, latest: int) -> int:
+        return latest - self.confirmations + 1
+
+    def _succeeded(self, transaction_hash: bytes) -> TransactionReceipt:
         receipt = self.contract.connection.receipt(transaction_hash)
         if receipt is None:
             raise TooFewConfirmations("the transaction is not mined yet")
         if not receipt.succeeded:
             raise ChainReverted("the transaction was mined, but it failed")
-        missing = receipt.block_number - self.confirmed_block()
+        return receipt
+
+    def _require_confirmations(self, receipt: TransactionReceipt, block: int) -> None:
+        """As of the block that the state was read at."""
+        missing = receipt.block_number - self._confirmed_at(block)
         if missing > 0:
             raise TooFewConfirmations(
                 f"{self.confirmations} confirmations are needed, {missing} are missing"
             )
-        return receipt
 
 
 def with_deposit(view: ChainView, confirmed: int) -> ChainView:
-    """The view with no more deposit than what is confirmed."""
-    deposit = min(view.state.deposit, confirmed)
+    """The view with no more deposit than what is confirmed. An absent channel keeps that: after a
+    reorganisation its opening is mined again.
+    """
+    absent = view.state.status is ChannelStatus.ABSENT
+    deposit = confirmed if absent else min(view.state.deposit, confirmed)
     return replace(view, state=replace(view.state, deposit=deposit))

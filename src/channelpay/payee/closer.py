@@ -7,11 +7,12 @@ Every method blocks until the transaction is confirmed. Raises
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from channelpay.chain.sender import Sender
-from channelpay.chain.types import ContractCall
-from channelpay.errors import PaymentRefused
+from channelpay.chain.sender import NotConfirmed, Sender
+from channelpay.chain.types import ContractCall, TransactionReceipt
+from channelpay.errors import ChannelPayError, PaymentRefused
 from channelpay.payee.chain_link import ChainLink, with_deposit
 from channelpay.protocol.rules import ChannelRecord
 from channelpay.protocol.types import Voucher
@@ -35,23 +36,43 @@ class Closer:
         self._store = store
 
     def close(self, record: ChannelRecord, voucher: Voucher | None = None) -> Taken:
-        """Settle with ``voucher`` (or the best one held), refund the rest, finalize."""
-        last = voucher or record.voucher
-        if last is None:
-            return self._take(record, self._link.contract.close(record.channel))
-        amount, signature = last.cumulative_amount, last.signature
-        return self._take(record, self._link.contract.close(record.channel, amount, signature))
+        """Settle with ``voucher`` if it covers what was spent (else with the best one held), refund
+        the rest, finalize. The signature was checked before.
+
+        From here on no worker takes a voucher on the channel, and none does so again unless this
+        transaction certainly failed: one that is not confirmed may be mined at any time. Raises
+        also what :func:`channelpay.protocol.rules.begin_close` raises; then nothing was sent.
+        """
+        begun = self._store.begin_close(record.channel_id, voucher).result()
+        covers = voucher is not None and voucher.cumulative_amount >= begun.spent
+        call = self._closing_call(begun, voucher if covers else begun.voucher)
+        return self._take(begun, lambda: self._send_close(begun, call))
 
     def settle(self, record: ChannelRecord) -> Taken:
         """Take what the best voucher promises; the channel stays as it is."""
         if record.accepted <= record.chain.settled:
             raise PaymentRefused("no voucher promises more than what is settled already")
         call = self._link.contract.settle(record.channel, record.accepted, record.signature)
-        return self._take(record, call)
+        return self._take(record, lambda: self._sender.send(call))
 
-    def _take(self, record: ChannelRecord, call: ContractCall) -> Taken:
+    def _closing_call(self, record: ChannelRecord, last: Voucher | None) -> ContractCall:
+        if last is None:
+            return self._link.contract.close(record.channel)
+        amount, signature = last.cumulative_amount, last.signature
+        return self._link.contract.close(record.channel, amount, signature)
+
+    def _send_close(self, record: ChannelRecord, call: ContractCall) -> TransactionReceipt:
         try:
-            receipt = self._sender.send(call)
+            return self._sender.send(call)
+        except NotConfirmed:
+            raise
+        except ChannelPayError:
+            self._store.close_failed(record.channel_id).result()
+            raise
+
+    def _take(self, record: ChannelRecord, send: Callable[[], TransactionReceipt]) -> Taken:
+        try:
+            receipt = send()
         finally:
             # Also after a refusal: what the books said of the channel was wrong then.
             updated = self._refreshed(record)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from urllib.parse import quote
 
@@ -28,12 +29,8 @@ class Folder:
 
     def find(self, url_path: str) -> Path | None:
         """The file for a percent-decoded URL path like ``/docs/page.md``, or None."""
-        if not url_path.startswith("/") or any(char in url_path for char in "\\\0"):
-            return None
-        names = url_path[1:].split("/")
-        if any(not name or name.startswith(".") for name in names):
-            return None
-        return self._shown(self._root.joinpath(*names))
+        path = self._located(url_path)
+        return None if path is None else self._shown(path)
 
     def is_folder(self, url_path: str) -> bool:
         """Whether ``/docs/`` names a folder with something to list."""
@@ -41,21 +38,35 @@ class Folder:
 
     def list(self, url_path: str = "/") -> Iterator[str]:
         """URL paths (percent-decoded) of the files below ``/docs/``, in order of their names."""
-        listed = 0
-        for path in self._walk():
-            if path.startswith(url_path) and listed < LISTED_MAX:
-                listed += 1
-                yield path
+        return islice(self._walk(url_path), LISTED_MAX)
 
-    def _walk(self) -> Iterator[str]:
-        """All files; folders that are links are not gone into, since they could lead in circles."""
-        for directory, folders, files in os.walk(self._root):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            base = "/" + os.path.relpath(directory, self._root) + "/"
-            for name in sorted(files):
-                path = ("/" if base == "/./" else base) + name
-                if self.find(path) is not None:
-                    yield path
+    def _walk(self, url_path: str) -> Iterator[str]:
+        """Folders that are links are not gone into, since they could lead in circles."""
+        top = self._root if url_path == "/" else self._located(url_path.removesuffix("/"))
+        if top is None or not self._is_gone_into(top):
+            return
+        for directory, folders, files in os.walk(top):
+            here = Path(directory)
+            folders[:] = sorted(name for name in folders if self._is_gone_into(here / name))
+            base = "/" if here == self._root else f"/{here.relative_to(self._root).as_posix()}/"
+            yield from (base + name for name in sorted(files) if self.find(base + name) is not None)
+
+    def _is_gone_into(self, path: Path) -> bool:
+        try:
+            is_plain = path.resolve(strict=True) == path
+        except (OSError, RuntimeError, ValueError):
+            return False
+        hidden = path != self._root and path.name.startswith(".")
+        return is_plain and not hidden and not self._is_hidden(path)
+
+    def _located(self, url_path: str) -> Path | None:
+        """Where a URL path leads without detours, whatever is there."""
+        if not url_path.startswith("/") or any(char in url_path for char in "\\\0"):
+            return None
+        names = url_path[1:].split("/")
+        if any(not name or name.startswith(".") for name in names):
+            return None
+        return self._root.joinpath(*names)
 
     def _shown(self, path: Path) -> Path | None:
         try:
@@ -63,10 +74,12 @@ class Folder:
             within = real.relative_to(self._root)
         except (OSError, RuntimeError, ValueError):
             return None
-        is_hidden = any(part.startswith(".") for part in within.parts)
-        if is_hidden or any(real.is_relative_to(hidden) for hidden in self._hidden):
+        if any(part.startswith(".") for part in within.parts) or self._is_hidden(real):
             return None
         return real if real.is_file() else None
+
+    def _is_hidden(self, real: Path) -> bool:
+        return any(real.is_relative_to(hidden) for hidden in self._hidden)
 
 
 def url_of(path: str) -> str:

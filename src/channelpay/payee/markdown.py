@@ -33,6 +33,7 @@ _PAGE = """<!doctype html>
 """
 _MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
 _PAGES_KEPT = 256
+_TITLES_KEPT = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +47,12 @@ class _Version:
 
 def markdown_page(path: Path) -> str:
     """The file as an HTML document, kept until the file changes."""
-    status = path.stat()
-    return _rendered(_Version(path, status.st_mtime_ns, status.st_size))
+    return _rendered(_version(path))
 
 
 def markdown_title(path: Path) -> str:
-    """The file's first heading, or its name."""
-    text = path.read_text(encoding="utf-8", errors="replace")
-    return _title(_MARKDOWN.parse(text)) or path.name
+    """The file's first heading, or its name; kept until the file changes."""
+    return _titled(_version(path))
 
 
 def html_page(title: str, body: str, navigation: str = "") -> str:
@@ -61,14 +60,27 @@ def html_page(title: str, body: str, navigation: str = "") -> str:
     return _PAGE.format(title=escape(title), style=STYLE, body=body, navigation=navigation)
 
 
+def _version(path: Path) -> _Version:
+    status = path.stat()
+    return _Version(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(_TITLES_KEPT)
+def _titled(version: _Version) -> str:
+    return _title(_parsed(version.path)) or version.path.name
+
+
 @lru_cache(_PAGES_KEPT)
 def _rendered(version: _Version) -> str:
-    text = version.path.read_text(encoding="utf-8", errors="replace")
-    tokens = _MARKDOWN.parse(text)
+    tokens = _parsed(version.path)
     _name_headings(tokens)
     body = _MARKDOWN.renderer.render(tokens, _MARKDOWN.options, {})
     navigation = '<nav><a href="/">All pages</a></nav>'
     return html_page(_title(tokens) or version.path.name, body, navigation)
+
+
+def _parsed(path: Path) -> list[Token]:
+    return _MARKDOWN.parse(path.read_text(encoding="utf-8", errors="replace"))
 
 
 def _title(tokens: list[Token]) -> str:

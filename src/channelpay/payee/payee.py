@@ -17,7 +17,7 @@ from channelpay.errors import ConfigError
 from channelpay.payee.chain_link import ChainLink
 from channelpay.payee.closer import Closer
 from channelpay.payee.prices import PriceRule, PriceTable, Quote
-from channelpay.payee.terms import Terms, Token
+from channelpay.payee.terms import ETHER, Terms, Token
 from channelpay.payee.verifier import Closed, Order, Verified, Verifier
 from channelpay.payee.watcher import Watcher
 from channelpay.protocol.parse import parse_address
@@ -89,7 +89,8 @@ class Payee:
         address = predicted_address() if contract is None else parse_address(contract, "contract")
         deployment = Deployment(connection.chain_id, address)
         link = ChainLink(PaymentChannelsContract(connection, deployment), confirmations)
-        paid_in = _token(connection, token)
+        currency = NATIVE if token.lower() == "eth" else parse_address(token, "token")
+        paid_in = token_at(connection, currency)
         terms = Terms(deployment, recipient, paid_in, _deposit(paid_in, suggested_deposit))
         table = PriceTable(prices, paid_in)
         issuer = ChallengeIssuer(challenge_secret or secrets.token_bytes(SECRET_BYTES), REALM)
@@ -157,9 +158,11 @@ def _deposit(token: Token, text: str | None) -> int | None:
     return None if text is None else token.parse(text, "suggested deposit")
 
 
-def _token(connection: Connection, token: str) -> Token:
-    if token.lower() == "eth":
-        return Token(NATIVE, "ETH", 18)
-    address = parse_address(token, "token")
+def token_at(connection: Connection, address: Address) -> Token:
+    """The token at ``address`` as it describes itself. Raises :class:`~channelpay.errors.NotFound`
+    where there is none.
+    """
+    if address == NATIVE:
+        return ETHER
     erc20 = Erc20(connection, address)
     return Token(address, erc20.symbol() or to_hex(address), erc20.decimals())

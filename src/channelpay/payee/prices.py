@@ -1,7 +1,10 @@
 """What each resource costs: rules of path, method and price; the first that matches wins.
 
 A path is exact, or a pattern: ``*`` and ``?`` stay within one segment, ``**`` crosses segments. A
-price of 0 makes free; what no rule matches is free. HEAD goes by the rules of GET, and is asked a
+price of 0 makes free; what no rule matches is free. Many applications serve ``/page/`` like
+``/page``: a path that ends in ``/`` costs what the dearer of the two spellings costs, unless the
+rule that prices it ends in ``/`` itself. A path longer than 4096 characters is not matched: it
+costs what the dearest rule says. HEAD goes by the rules of GET, and is asked a
 credential but charged nothing, so that a client can send a voucher without fetching anything; a
 rule that names HEAD does charge it. OPTIONS is priced only by a rule that names it, since a
 browser's preflight request cannot carry a credential.
@@ -12,7 +15,7 @@ from __future__ import annotations
 import posixpath
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +25,8 @@ from channelpay.payee.terms import Token
 from channelpay.protocol.parse import parse_text
 from channelpay.protocol.wire import TEXT_MAX
 
-_WILDCARDS = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
-_PIECES = re.compile(r"\*\*|\*|\?|[^*?]+")
+PATH_CHARACTERS_MAX = 4096
+_PIECES = re.compile(r"\*\*|.", re.DOTALL)
 _METHOD = re.compile(r"[A-Z]{1,20}\Z")
 _RULE_KEYS = frozenset({"path", "price", "method", "description"})
 
@@ -49,16 +52,46 @@ class Quote:
     description: str | None = None
 
 
+class _Pattern:
+    """A path pattern, matched in one pass over the path: clients choose the path, and a regular
+    expression with several wildcards would try again from every place in it.
+    """
+
+    def __init__(self, text: str) -> None:
+        # Bit n of a set stands for: the first n letters of the pattern are matched.
+        self._letters: dict[str, int] = {}
+        self._any_letter = self._stays = self._stays_across = 0
+        self._end = 1
+        for piece in _PIECES.findall(text):
+            if piece in ("*", "**"):
+                self._stays |= self._end
+                self._stays_across |= self._end if piece == "**" else 0
+                continue
+            if piece == "?":
+                self._any_letter |= self._end
+            else:
+                self._letters[piece] = self._letters.get(piece, 0) | self._end
+            self._end <<= 1
+
+    def matches(self, path: str) -> bool:
+        matched = 1
+        for letter in path:
+            inside = letter != "/"
+            steps = self._letters.get(letter, 0) | (self._any_letter if inside else 0)
+            stays = self._stays if inside else self._stays_across
+            matched = (matched & steps) << 1 | matched & stays
+            if not matched:
+                return False
+        return bool(matched & self._end)
+
+
 @dataclass(frozen=True, slots=True)
 class _Row:
     rule: PriceRule
-    pattern: re.Pattern[str]
+    pattern: _Pattern
     amount: int
 
-    def matches(self, method: str, path: str) -> bool:
-        return self._is_for(method) and self.pattern.fullmatch(path) is not None
-
-    def _is_for(self, method: str) -> bool:
+    def is_for(self, method: str) -> bool:
         if self.rule.method is None:
             return method != "OPTIONS"
         return method == self.rule.method or (method, self.rule.method) == ("HEAD", "GET")
@@ -75,11 +108,11 @@ class PriceTable:
 
     def quote(self, method: str, path: str) -> Quote | None:
         """The price of a request, or None where it is free. ``path`` is percent-decoded."""
-        plain = _without_detours(path)
-        for row in self._rows:
-            if row.matches(method, plain):
-                return _quote(row, method) if row.amount else None
-        return None
+        rows = [row for row in self._rows if row.is_for(method)]
+        if len(path) <= PATH_CHARACTERS_MAX:
+            rows = _pricing(rows, _without_detours(path))
+        dearest = max(rows, key=_amount, default=None)
+        return _quote(dearest, method) if dearest is not None and dearest.amount else None
 
     def summary(self) -> list[tuple[str, str, int]]:
         """(method or ``any``, path, base units) of each rule, in order."""
@@ -134,14 +167,21 @@ def _row(rule: PriceRule, token: Token) -> _Row:
     try:
         if rule.description is not None:
             parse_text(rule.description, "description", TEXT_MAX)
-        return _Row(rule, _compile(rule.path), token.parse(rule.price, "price"))
+        return _Row(rule, _Pattern(rule.path), token.parse(rule.price, "price"))
     except InputError as error:
         raise ConfigError(f"{where}: {error.detail}") from error
 
 
-def _compile(path: str) -> re.Pattern[str]:
-    pieces = (_WILDCARDS.get(piece, re.escape(piece)) for piece in _PIECES.findall(path))
-    return re.compile("".join(pieces), re.DOTALL)
+def _amount(row: _Row) -> int:
+    return row.amount
+
+
+def _pricing(rows: Sequence[_Row], path: str) -> list[_Row]:
+    """The rules that price a path: its own, and that of its spelling without the last ``/``."""
+    found = [row for row in rows if row.pattern.matches(path)][:1]
+    if path == "/" or not path.endswith("/") or any(row.rule.path.endswith("/") for row in found):
+        return found
+    return found + [row for row in rows if row.pattern.matches(path[:-1])][:1]
 
 
 def _quote(row: _Row, method: str) -> Quote:

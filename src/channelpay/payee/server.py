@@ -10,9 +10,10 @@ import uvicorn
 from channelpay.errors import ConfigError
 from channelpay.payee.asgi import App
 
-HEADER_BYTES_MAX = 2 * 1024 * 1024
+HEADER_BYTES_MAX = 1280 * 1024
 """What the server reads of a request's head. Far more than a credential needs, so that a client
-that sends too much gets a problem that says so, and not a closed connection.
+that sends too much gets a problem that says so, and not a closed connection; but to take a head
+apart holds up everybody else.
 """
 SHUTDOWN_SECONDS = 10
 _BACKLOG = 2048

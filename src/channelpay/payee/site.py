@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
@@ -64,25 +66,32 @@ class _Pages:
     def __init__(self, folder: Folder, payee: Payee) -> None:
         self._folder = folder
         self._payee = payee
+        # Anybody may ask for indexes, which read many files: paid pages need the threads.
+        self._one_index = CapacityLimiter(1)
         self.application = Starlette(
             routes=[Route(HEALTH_PATH, self._health), Route("/{path:path}", self._page)]
         )
 
-    # Not async: Starlette runs them in a thread, since they read the disk.
-
-    def _health(self, _: Request) -> Response:
+    async def _health(self, _: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
-    def _page(self, request: Request) -> Response:
+    async def _page(self, request: Request) -> Response:
         path = request.scope["path"]
+        if path.endswith("/"):
+            return await run_sync(self._index, path, limiter=self._one_index)
+        return await run_sync(self._file, path)
+
+    def _file(self, path: str) -> Response:
         file = self._folder.find(path)
         if file is None:
-            return self._index(path) if self._folder.is_folder(path) else _not_found()
+            return _not_found()
         if file.suffix.lower() == MARKDOWN_SUFFIX:
             return _html(markdown_page(file))
         return FileResponse(file)
 
     def _index(self, path: str) -> Response:
+        if not self._folder.is_folder(path):
+            return _not_found()
         title = "Pages" if path == "/" else f"Pages in {path}"
         payee = checksum_address(self._payee.terms.payee)
         how = f"Pay with <code>channelpay pay URL</code>. The payee is <code>{payee}</code>."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from channelpay.protocol.text import format_amount, parse_human_amount
-from channelpay.protocol.types import Address, Channel, Deployment
+from channelpay.protocol.types import NATIVE, Address, Channel, Deployment
 from channelpay.protocol.wire import SessionRequest
 
 
@@ -26,6 +26,9 @@ class Token:
     def parse(self, text: str, field: str) -> int:
         """Base units from human units. Raises :class:`~channelpay.errors.InputError`."""
         return parse_human_amount(text, self.decimals, field)
+
+
+ETHER = Token(NATIVE, "ETH", 18)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,11 @@ from logging import getLogger
 
 from channelpay.errors import (
     ChannelClosing,
-    ChannelFinalized,
     ChannelNotFound,
     ChannelPayError,
     InvalidChallenge,
     MethodUnsupported,
+    OtherChain,
     PriceRaised,
 )
 from channelpay.payee.chain_link import ChainLink, with_deposit
@@ -111,6 +111,7 @@ class Verifier:
         self._closes = BoundedThreads("channelpay-close", workers=2, waiting_max=30)
         # Safe to keep: a channel's id is the hash of its description, so it never changes.
         self._known: dict[ChannelId, Channel] = {}
+        # Spares the gas of a second transaction; what stops vouchers is in the books.
         self._closing: set[ChannelId] = set()
 
     async def verify(self, header: str, order: Order) -> Verified:
@@ -123,6 +124,7 @@ class Verifier:
         credential = Credential.parse(header)
         challenge, payload = credential.challenge, credential.payload
         offered = self._check_challenge(challenge)
+        self._check_chain(credential.source)
         if isinstance(payload, TopUpPayload):
             return await self._top_up(payload, challenge)
         if isinstance(payload, ClosePayload):
@@ -150,6 +152,12 @@ class Verifier:
             raise InvalidChallenge("the challenge is of other terms than today's")
         return request.amount
 
+    def _check_chain(self, source: Source | None) -> None:
+        """A voucher itself does not tell its chain: its signature would just be a stranger's."""
+        expected = self._terms.deployment.chain_id
+        if source is not None and source.chain_id != expected:
+            raise OtherChain(f"the source is on chain {source.chain_id}, the payee on {expected}")
+
     def _check_signature(self, voucher: Voucher) -> None:
         self._hasher.check(voucher, self._channel(voucher.channel_id).signer)
 
@@ -176,11 +184,6 @@ class Verifier:
 
     async def _pay(self, voucher: Voucher, challenge: Challenge, order: Order) -> Paid:
         """The signature was checked."""
-        if voucher.channel_id in self._closing:
-            raise ChannelClosing(
-                "the channel is being closed at its payer's request",
-                channelId=to_hex(voucher.channel_id),
-            )
         now_ms = int(self._now() * 1000)
         key = order.idempotency_key
         accepted = await self._accept(Purchase(voucher, order.price, order.resource, now_ms, key))
@@ -206,8 +209,8 @@ class Verifier:
         """Enter the channel of an open credential, unless it is known; its voucher was signed."""
         voucher = payload.voucher
         channel_id = voucher.channel_id
-        if source is None or source.chain_id != self._terms.deployment.chain_id:
-            raise ChannelNotFound("the source is of another chain", channelId=to_hex(channel_id))
+        if source is None:
+            raise ChannelNotFound("an open names its source", channelId=to_hex(channel_id))
         channel = self._terms.channel(source.payer, payload.authorized_signer, payload.salt)
         if not self._is_ours(channel_id, channel):
             raise ChannelNotFound(
@@ -216,16 +219,20 @@ class Verifier:
                 channelId=to_hex(channel_id),
             )
         self._hasher.check(voucher, channel.signer)
-        if self._store.record(channel_id) is None:
+        known = self._store.record(channel_id)
+        if known is None or known.chain.status is ChannelStatus.ABSENT:
             await self._reads.run(lambda: self._enter(channel_id, channel, payload))
 
     def _enter(self, channel_id: ChannelId, channel: Channel, payload: OpenPayload) -> None:
-        """Check an open on chain and add the channel; for a thread."""
+        """Check an open on chain and add the channel, or what is known of one that a
+        reorganisation took away; for a thread.
+        """
         view = self._link.opened(channel_id, channel, payload.transaction_hash)
-        record = self._store.add_channel(channel_id, channel, view).result()
+        known = self._store.record(channel_id)
+        record = known or self._store.add_channel(channel_id, channel, view).result()
         # The watch passes over events of unknown channels: one may have come while this was so.
         (now,) = self._link.views([channel])
-        now = with_deposit(now, record.chain.deposit)
+        now = with_deposit(now, max(record.chain.deposit, view.state.deposit))
         self._store.update_chain(channel_id, now).result()
 
     async def _top_up(self, payload: TopUpPayload, challenge: Challenge) -> ToppedUp:
@@ -236,7 +243,6 @@ class Verifier:
         return ToppedUp(updated, challenge.id)
 
     async def _close(self, voucher: Voucher, challenge: Challenge) -> Closed:
-        """Close with the payer's voucher if it covers what was spent, else with the best one."""
         if self._closer is None:
             raise MethodUnsupported(
                 "this payee does not close channels on request",
@@ -244,32 +250,18 @@ class Verifier:
             )
         closer = self._closer
         self._check_signature(voucher)
-        if voucher.channel_id in self._closing:
-            raise ChannelClosing(
-                "the channel is being closed", channelId=to_hex(voucher.channel_id)
-            )
-        # From here on no voucher is taken, so that nothing is spent beside the close.
-        self._closing.add(voucher.channel_id)
+        record = self._record(voucher.channel_id)
+        if record.channel_id in self._closing:
+            raise ChannelClosing("the channel is being closed", channelId=to_hex(record.channel_id))
+        self._closing.add(record.channel_id)
         try:
-            record = await self._last_record(voucher)
-            last = voucher if voucher.cumulative_amount >= record.spent else record.voucher
-            closing = self._closes.submit(lambda: closer.close(record, last))
+            closing = self._closes.submit(lambda: closer.close(record, voucher))
         except BaseException:
             self._closing.discard(voucher.channel_id)
             raise
         closing.add_done_callback(lambda _: self._closing.discard(voucher.channel_id))
         taken = await asyncio.wrap_future(closing)
         return Closed(taken.record, challenge.id, taken.transaction_hash)
-
-    async def _last_record(self, voucher: Voucher) -> ChannelRecord:
-        """The books after everything that was handed in before, with this voucher entered."""
-        record = self._record(voucher.channel_id)
-        if record.chain.status is ChannelStatus.FINALIZED:
-            raise ChannelFinalized(channelId=to_hex(record.channel_id))
-        if record.chain.status is ChannelStatus.CLOSING:
-            return record
-        now_ms = int(self._now() * 1000)
-        return (await self._accept(Purchase(voucher, 0, "close", now_ms))).record
 
 
 def log_failed_release(future: Future[ChannelRecord]) -> None:

@@ -13,6 +13,7 @@ from threading import Thread
 
 from channelpay.chain.events import (
     BlockCursor,
+    ChannelOpened,
     EventBatch,
     EventFilter,
     EventReader,
@@ -103,7 +104,7 @@ class Watcher:
             if isinstance(event, ShareKept | ShareClaimed):
                 continue
             changed.add(event.channel_id)
-            if isinstance(event, ToppedUp):
+            if isinstance(event, ChannelOpened | ToppedUp):
                 deposits[event.channel_id] = event.deposit
         known = (self._store.record(channel_id) for channel_id in changed)
         self._refresh(self._ours(record for record in known if record is not None), deposits)

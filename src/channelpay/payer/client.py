@@ -105,7 +105,8 @@ class Payer:
         top_up = self.wallet.top_up(channel_id, amount)
         if top_up is None:
             raise NetworkError(
-                "another process is topping this channel up", hint="Try again in a moment."
+                "an earlier top-up of this channel is under way",
+                hint="Look at your channels, then try again: channelpay channel list",
             )
         return top_up
 

@@ -8,11 +8,16 @@
 What the payer itself forbids is raised, say as :class:`~channelpay.errors.BudgetExceeded`. What the
 payee refuses comes back as its own response. ``response.extensions["channelpay"]`` holds a
 :class:`~channelpay.payer.steps.Paid`, or None if the answer was not paid for.
+
+An answer that is lost on its way may have been charged. To repeat such a request without paying
+twice, give it an ``Idempotency-Key`` header of your own, and the same one when you repeat it.
 """
 
 from __future__ import annotations
 
 import time
+import uuid
+import zlib
 from collections.abc import AsyncGenerator, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -44,6 +49,13 @@ BODY_BYTES_MAX = 16 * 1024 * 1024
 """A request may be sent more than once, so its body must be kept: up to this size."""
 CLOSE_ANSWER_SECONDS = 180.0
 ANSWER_SECONDS = 30.0
+MAY_HAVE_BEEN_CHARGED = (
+    "The payment may have been charged; the same command run again may pay once more."
+)
+REPEATS = 1
+"""How often a request is repeated whose answer was lost after it was paid for."""
+REPEAT_AFTER_SECONDS = 0.5
+_ZLIB_OR_GZIP = 32 + zlib.MAX_WBITS
 _OF_BODY = frozenset({"content-length", "content-type", "transfer-encoding", "expect"})
 
 Result = TypeVar("Result")
@@ -67,10 +79,12 @@ class ChannelPayAuth(httpx.Auth):
             while not isinstance(current, _Done):
                 result = None
                 if isinstance(current, Send):
+                    if exchange.response is not None:
+                        read_small(exchange.response)
                     response = yield exchange.request_for(current)
                     exchange.take(response, current)
                     if has_problem(response):
-                        response.read()
+                        read_small(response)
                     result = exchange.answer()
                 elif isinstance(current, Wait):
                     time.sleep(current.seconds)
@@ -93,10 +107,12 @@ class ChannelPayAuth(httpx.Auth):
             while not isinstance(current, _Done):
                 result = None
                 if isinstance(current, Send):
+                    if exchange.response is not None:
+                        await _read_small_async(exchange.response)
                     response = yield exchange.request_for(current)
                     exchange.take(response, current)
                     if has_problem(response):
-                        await response.aread()
+                        await _read_small_async(response)
                     result = exchange.answer()
                 elif isinstance(current, Wait):
                     await anyio.sleep(current.seconds)
@@ -131,7 +147,7 @@ class _Exchange:
 
     def __init__(self, request: httpx.Request) -> None:
         self._request = request
-        self._response: httpx.Response | None = None
+        self.response: httpx.Response | None = None
 
     def request_for(self, step: Send) -> httpx.Request:
         if step.bare:
@@ -141,17 +157,17 @@ class _Exchange:
 
     def take(self, response: httpx.Response, step: Send) -> None:
         """Note a response. After a redirect the next attempt goes where the answer came from."""
-        self._response = response
+        self.response = response
         if not step.bare:
             self._request = response.request
 
     def answer(self) -> Answer:
-        assert self._response is not None
-        return answer_of(self._response, str(self._request.url))
+        assert self.response is not None
+        return answer_of(self.response, str(self._request.url))
 
     def finish(self, paid: Paid | None) -> None:
-        assert self._response is not None
-        self._response.extensions["channelpay"] = paid
+        assert self.response is not None
+        self.response.extensions["channelpay"] = paid
 
 
 def answer_of(response: httpx.Response, url: str) -> Answer:
@@ -169,11 +185,57 @@ def answer_of(response: httpx.Response, url: str) -> Answer:
 
 
 def has_problem(response: httpx.Response) -> bool:
-    """Whether the body says why a request was refused; others are left unread, to be streamed."""
+    """Whether the body says why a request was refused; others are left to be streamed."""
     kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    length = response.headers.get("Content-Length", "0")
-    small = length.isascii() and length.isdigit() and int(length) <= PROBLEM_BYTES_MAX
-    return response.status_code >= 400 and kind == "application/problem+json" and small
+    return response.status_code >= 400 and kind == "application/problem+json"
+
+
+def read_small(response: httpx.Response) -> None:
+    """Read the body of a response that the caller does not stream: a problem, or one that another
+    attempt replaces. One over :data:`PROBLEM_BYTES_MAX`, as sent or decoded, is dropped.
+    """
+    if response.is_closed:
+        return
+    body = bytearray()
+    for chunk in response.iter_raw():
+        body += chunk
+        if len(body) > PROBLEM_BYTES_MAX:
+            break
+    response.close()
+    _replace_body(response, bytes(body))
+
+
+async def _read_small_async(response: httpx.Response) -> None:
+    if response.is_closed:
+        return
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        body += chunk
+        if len(body) > PROBLEM_BYTES_MAX:
+            break
+    await response.aclose()
+    _replace_body(response, bytes(body))
+
+
+def _replace_body(response: httpx.Response, raw: bytes) -> None:
+    """Make a response as if it had come with this body, decoded."""
+    decoded = _decoded(raw, response.headers.pop("Content-Encoding", "identity").strip().lower())
+    kept = decoded if max(len(raw), len(decoded)) <= PROBLEM_BYTES_MAX else b""
+    response.stream = httpx.ByteStream(kept)
+    response.is_closed = response.is_stream_consumed = False
+    response.read()
+
+
+def _decoded(raw: bytes, encoding: str) -> bytes:
+    """At most one byte over the limit. httpx would decode all of a chunk at once, however much."""
+    if encoding == "identity":
+        return raw
+    if encoding not in {"gzip", "x-gzip", "deflate"}:
+        return b""
+    try:
+        return zlib.decompressobj(_ZLIB_OR_GZIP).decompress(raw, PROBLEM_BYTES_MAX + 1)
+    except zlib.error:
+        return b""
 
 
 def bare_request(request: httpx.Request, headers: dict[str, str]) -> httpx.Request:
@@ -192,8 +254,7 @@ def run_bare(client: httpx.Client, url: str, steps: Generator[Step, Any, Result]
         while not isinstance(current, _Done):
             result = None
             if isinstance(current, Send):
-                response = _sent(client, bare_request(request, current.headers))
-                result = answer_of(response, url)
+                result = _answer_to(client, bare_request(request, current.headers))
             elif isinstance(current, Wait):
                 time.sleep(current.seconds)
             current = _advance(steps, result)
@@ -215,8 +276,12 @@ def paying_client(payer: Payer) -> httpx.Client:
 
 def asked_by(url: str) -> list[SessionRequest]:
     """What a URL asks to be paid, without paying; empty if nothing of our kind."""
-    with translated(url), httpx.Client(follow_redirects=True, timeout=ANSWER_SECONDS) as client:
-        response = client.get(url)
+    with (
+        translated(url),
+        httpx.Client(follow_redirects=True, timeout=ANSWER_SECONDS) as client,
+        client.stream("GET", url) as response,
+    ):
+        pass
     requests = []
     for challenge in parse_challenges(response.headers.get_list("WWW-Authenticate")):
         if (challenge.method, challenge.intent) == (METHOD, INTENT):
@@ -225,9 +290,56 @@ def asked_by(url: str) -> list[SessionRequest]:
     return requests
 
 
+@contextmanager
+def paid_get(payer: Payer, url: str) -> Iterator[httpx.Response]:
+    """GET a URL, and pay; the body is left to be streamed. If the answer is lost, the request is
+    repeated with its own Idempotency-Key: what was charged already is not charged again.
+    """
+    with translated(url), paying_client(payer) as client:
+        response = _repeated(client, url)
+        try:
+            yield response
+        finally:
+            response.close()
+
+
+def _repeated(client: httpx.Client, url: str) -> httpx.Response:
+    key = str(uuid.uuid4())
+    for _ in range(REPEATS):
+        try:
+            return _streamed_get(client, url, key)
+        except httpx.TransportError as error:
+            # A redirect makes another purchase with another key, which must not be made twice.
+            if not _was_paid(error) or error.request.headers.get("Idempotency-Key") != key:
+                raise
+        time.sleep(REPEAT_AFTER_SECONDS)
+    return _streamed_get(client, url, key)
+
+
+def _streamed_get(client: httpx.Client, url: str, key: str) -> httpx.Response:
+    request = client.build_request("GET", url, headers={"Idempotency-Key": key})
+    return client.send(request, stream=True)
+
+
+def _was_paid(error: httpx.RequestError) -> bool:
+    """Whether a credential was with the request that failed."""
+    try:
+        return _carried_payment(error.request)
+    except RuntimeError:
+        return False  # It failed before there was a request.
+
+
+def _carried_payment(request: httpx.Request) -> bool:
+    return str(request.headers.get("Authorization", "")).startswith("Payment ")
+
+
 def error_of_response(response: httpx.Response) -> ChannelPayError:
-    """A response that is not a success, read to its end, as an error of ours."""
-    return error_of(answer_of(response, str(response.url)))
+    """A response of a paying client that is not a success, as an error of ours."""
+    answer = answer_of(response, str(response.url))
+    error = error_of(answer)
+    if isinstance(error, NetworkError) and not answer.code and _carried_payment(response.request):
+        error.hint = MAY_HAVE_BEEN_CHARGED
+    return error
 
 
 @contextmanager
@@ -235,15 +347,24 @@ def translated(url: str) -> Iterator[None]:
     """Turn what the HTTP client raises into errors of ours."""
     try:
         yield
-    except httpx.TransportError as error:
-        raise NetworkError(f"no answer from {url}: {error}") from error
     except (httpx.InvalidURL, httpx.TooManyRedirects) as error:
         raise InputError(f"{url}: {error}") from error
+    except httpx.RequestError as error:
+        hint = MAY_HAVE_BEEN_CHARGED if _was_paid(error) else None
+        raise NetworkError(f"no whole answer from {url}: {error}", hint=hint) from error
 
 
-def _sent(client: httpx.Client, request: httpx.Request) -> httpx.Response:
-    with translated(str(request.url)):
-        return client.send(request)
+def _answer_to(client: httpx.Client, request: httpx.Request) -> Answer:
+    """Of the body, only a problem is read."""
+    url = str(request.url)
+    with translated(url):
+        response = client.send(request, stream=True)
+        try:
+            if has_problem(response):
+                read_small(response)
+        finally:
+            response.close()
+    return answer_of(response, url)
 
 
 def _keep_body(request: httpx.Request) -> None:

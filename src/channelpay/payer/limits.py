@@ -18,6 +18,9 @@ class Limits:
     what the site suggests, capped by ``deposit_max``), ``top_up`` what is added when it is used up;
     zero: nothing is. ``total_max`` limits what all channels of this payer, token and chain promise
     together, as long as its books are kept.
+
+    A payee that takes a payment and serves nothing gets at most ``price_max`` for it, and once more
+    for each repeat of a request whose answer was lost.
     """
 
     token: Address

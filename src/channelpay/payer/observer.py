@@ -6,9 +6,10 @@ from collections import defaultdict
 
 from channelpay.chain.connection import Connection
 from channelpay.chain.contract import Erc20, PaymentChannelsContract
-from channelpay.chain.events import ChannelOpened, EventFilter, EventReader
+from channelpay.chain.events import ChannelOpened, EventFilter, EventReader, ToppedUp, events_in
+from channelpay.chain.types import TransactionReceipt
 from channelpay.errors import InputError
-from channelpay.payer.records import ETHER, PayerChannel, Token
+from channelpay.payer.records import ETHER, Funding, PayerChannel, Token, TopUp
 from channelpay.payer.state import PayerState
 from channelpay.protocol.types import (
     NATIVE,
@@ -52,29 +53,73 @@ class Observer:
 
     def refresh(self, payee: Address | None = None) -> None:
         """Bring the books up to date with the chain, for all channels or those of one payee."""
+        for entry in self._unfinished(payee):
+            funding = self._state.funding(entry.channel_id)
+            if funding is not None:
+                self._conclude(entry, funding)
         by_contract: dict[Deployment, list[PayerChannel]] = defaultdict(list)
-        for entry in self._state.channels(self.payer):
-            on_this_chain = entry.deployment.chain_id == self.chain_id
-            of_interest = payee is None or entry.channel.payee == payee
-            if on_this_chain and of_interest and entry.status is not ChannelStatus.FINALIZED:
-                by_contract[entry.deployment].append(entry)
+        for entry in self._unfinished(payee):
+            by_contract[entry.deployment].append(entry)
         for deployment, entries in by_contract.items():
             contract = self._contract(deployment)
             states = contract.states(entry.channel for entry in entries)
             for entry, state in zip(entries, states, strict=True):
                 self._adopt(contract, entry, state)
 
+    def _unfinished(self, payee: Address | None) -> list[PayerChannel]:
+        """The channels on this chain that are not finalized, all or those of one payee."""
+        return [
+            entry
+            for entry in self._state.channels(self.payer)
+            if entry.deployment.chain_id == self.chain_id
+            and (payee is None or entry.channel.payee == payee)
+            and entry.status is not ChannelStatus.FINALIZED
+        ]
+
+    def _conclude(self, entry: PayerChannel, funding: Funding) -> None:
+        """What became of a funding that was left while its transaction could still be mined."""
+        # In this order: a transaction without a receipt after its nonce was used is never mined.
+        nonce_used = self._connection.used_nonces(self.payer) > funding.nonce
+        receipt = self._connection.receipt(funding.transaction_hash)
+        if receipt is None and not nonce_used:
+            return
+        opening = entry.status is ChannelStatus.ABSENT
+        if receipt is not None and receipt.succeeded and not opening:
+            self._record_top_up(self._contract(entry.deployment), entry, funding.amount, receipt)
+            return
+        if receipt is not None and receipt.succeeded:
+            opened = ChannelState(ChannelStatus.OPEN, funding.amount)
+            self._state.record_chain_state(entry.channel_id, opened, seen=entry)
+        elif receipt is not None and opening:
+            self._state.abandon_open(entry.channel_id)
+        self._state.end_funding(entry.channel_id, funding.transaction_hash)
+
+    def _record_top_up(
+        self,
+        contract: PaymentChannelsContract,
+        entry: PayerChannel,
+        amount: int,
+        receipt: TransactionReceipt,
+    ) -> TopUp:
+        """Note a mined top-up; that ends the funding."""
+        top_up = TopUp(entry.channel_id, receipt.transaction_hash, amount)
+        totals = [e.deposit for e in events_in(receipt, contract) if isinstance(e, ToppedUp)]
+        self._state.record_top_up(top_up, max(totals, default=entry.deposit + amount))
+        self._state.end_funding(entry.channel_id, receipt.transaction_hash)
+        return top_up
+
     def _adopt(
         self, contract: PaymentChannelsContract, entry: PayerChannel, state: ChannelState
     ) -> None:
-        if entry.open_transaction is None and state.status is not ChannelStatus.ABSENT:
+        unknown = entry.open_transaction is None or entry.status is ChannelStatus.ABSENT
+        if unknown and state.status is not ChannelStatus.ABSENT:
             self._find_open_transaction(contract, entry)
         self._state.record_chain_state(entry.channel_id, state, seen=entry)
 
     def _find_open_transaction(
         self, contract: PaymentChannelsContract, entry: PayerChannel
     ) -> None:
-        """The sending process died before it could note the hash; the log has it."""
+        """The process that sent it could not see it mined; the log has it as it was mined."""
         reader = EventReader(contract, EventFilter(channel_ids=frozenset({entry.channel_id})))
         for batch in reader.read(reader.cursor_at(entry.first_block - 1)):
             for event in batch.events:

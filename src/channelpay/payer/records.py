@@ -70,12 +70,27 @@ class PayerChannel:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """One request's share of a channel: its price, and the voucher that covers it."""
+    """One request's share of a channel: its price, the voucher that covers it, and by how much
+    more than before was signed for it.
+    """
 
     id: int
     channel_id: ChannelId
     price: int
     voucher: Voucher
+    increment: int
+
+
+@dataclass(frozen=True, slots=True)
+class Funding:
+    """The transaction of an open or a top-up of ``amount`` base units whose end is not known yet.
+    ``transaction_hash`` has 32 bytes.
+    """
+
+    channel_id: ChannelId
+    transaction_hash: bytes
+    nonce: int
+    amount: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,4 +56,12 @@ MIGRATIONS = (
             PRIMARY KEY (chain_id, token)
         ) STRICT""",
     ),
+    (
+        """CREATE TABLE fundings (
+            channel_id BLOB PRIMARY KEY REFERENCES channels ON DELETE CASCADE,
+            transaction_hash BLOB NOT NULL CHECK (length(transaction_hash) = 32),
+            nonce INTEGER NOT NULL,
+            amount BLOB NOT NULL CHECK (length(amount) = 16)
+        ) STRICT""",
+    ),
 )

@@ -148,7 +148,7 @@ class PaymentSession:
     def _reserve(self, offer: Offer) -> Generator[Step, Any, Reservation]:
         """Set the price aside on a channel that covers it; have one funded if there is none."""
         held = self._reservation
-        if held is not None and held.price == offer.request.amount:
+        if held is not None and self._answers(held, offer.request):
             return held
         while True:
             entry = self._channel_for(offer)
@@ -157,6 +157,12 @@ class PaymentSession:
                 self._reservation = reservation
                 return reservation
             yield from self._fund(offer, entry)
+
+    def _answers(self, held: Reservation, request: SessionRequest) -> bool:
+        """Whether a voucher is one for this price and this payee."""
+        entry = self._state.channel(held.channel_id)
+        ours = (held.price, entry.channel.payee, entry.channel.token, entry.deployment)
+        return ours == (request.amount, request.recipient, request.currency, request.deployment)
 
     def _try_reserve(self, offer: Offer, entry: PayerChannel) -> Reservation | None:
         try:
@@ -269,9 +275,13 @@ class PaymentSession:
         return not self._asked_to_open
 
     def _adopt(self, answer: Answer, channel_id: ChannelId) -> bool:
-        """Believe what the payee charged, as far as we ever signed; then sign anew."""
+        """Believe what the payee charged, as far as we signed before this request, which it did not
+        serve; then sign anew.
+        """
         spent = answer.amount("spent")
-        if spent is None or not self._state.adopt_spent(channel_id, spent):
+        held = self._reservation
+        ahead = 0 if held is None else held.increment
+        if spent is None or not self._state.adopt_spent(channel_id, spent, ahead):
             return False
         self._release()
         return True

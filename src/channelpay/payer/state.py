@@ -26,7 +26,7 @@ from pathlib import Path
 
 from channelpay.errors import AmountExceedsDeposit, BudgetExceeded, NotFound
 from channelpay.payer.database import Database, amount_blob, blob_amount
-from channelpay.payer.records import PayerChannel, Reservation, Token, TopUp
+from channelpay.payer.records import Funding, PayerChannel, Reservation, Token, TopUp
 from channelpay.payer.schema import MIGRATIONS
 from channelpay.protocol.text import to_hex
 from channelpay.protocol.types import (
@@ -117,6 +117,33 @@ class PayerState:
             channel_id,
         )
 
+    def record_funding(self, funding: Funding) -> None:
+        """Journal the transaction of an open or a top-up before it is broadcast. From then on
+        nothing else funds the channel until :meth:`end_funding`, however long that takes.
+        """
+        values = (funding.transaction_hash, funding.channel_id)
+        with self._database.write() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO fundings (transaction_hash, channel_id, nonce, amount)"
+                " VALUES (?, ?, ?, ?)",
+                (*values, funding.nonce, amount_blob(funding.amount)),
+            )
+            connection.execute(
+                "UPDATE channels SET open_transaction = ? WHERE channel_id = ? AND status = ?",
+                (*values, ChannelStatus.ABSENT.value),
+            )
+
+    def funding(self, channel_id: ChannelId) -> Funding | None:
+        """The journaled transaction of which the end is not known yet."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                "SELECT * FROM fundings WHERE channel_id = ?", (channel_id,)
+            ).fetchone()
+        if row is None:
+            return None
+        amount = blob_amount(row["amount"])
+        return Funding(channel_id, row["transaction_hash"], row["nonce"], amount)
+
     def record_chain_state(
         self, channel_id: ChannelId, state: ChannelState, seen: PayerChannel | None = None
     ) -> None:
@@ -153,11 +180,14 @@ class PayerState:
     # --- top-ups -----------------------------------------------------------------------------
 
     def begin_top_up(self, channel_id: ChannelId) -> bool:
-        """Whether this process may top the channel up now, or another one is doing it."""
+        """Whether this process may top the channel up now: no other is doing it, and no earlier
+        transaction may still be mined.
+        """
         now = int(self._clock())
         with self._database.write() as connection:
             claimed = connection.execute(
-                "UPDATE channels SET funding_until = ? WHERE channel_id = ? AND funding_until <= ?",
+                "UPDATE channels SET funding_until = ? WHERE channel_id = ? AND funding_until <= ?"
+                " AND channel_id NOT IN (SELECT channel_id FROM fundings)",
                 (now + FUNDING_SECONDS_MAX, channel_id, now),
             )
             return claimed.rowcount == 1
@@ -169,7 +199,7 @@ class PayerState:
         with self._database.write() as connection:
             entry = self._entry(connection, top_up.channel_id)
             connection.execute(
-                "INSERT INTO top_ups VALUES (?, ?, ?, 0)",
+                "INSERT OR IGNORE INTO top_ups VALUES (?, ?, ?, 0)",
                 (top_up.transaction_hash, top_up.channel_id, amount_blob(top_up.amount)),
             )
             connection.execute(
@@ -182,9 +212,23 @@ class PayerState:
                 ),
             )
 
-    def end_funding(self, channel_id: ChannelId) -> None:
-        """An open or top-up is over, for better or worse."""
-        self._execute("UPDATE channels SET funding_until = 0 WHERE channel_id = ?", channel_id)
+    def end_funding(self, channel_id: ChannelId, transaction_hash: bytes | None = None) -> None:
+        """An open or top-up is over, for better or worse: the one with this transaction, if it is
+        the journaled one; without a hash, one of which no transaction was sent.
+        """
+        with self._database.write() as connection:
+            if transaction_hash is None:
+                connection.execute("DELETE FROM fundings WHERE channel_id = ?", (channel_id,))
+            else:
+                ended = connection.execute(
+                    "DELETE FROM fundings WHERE channel_id = ? AND transaction_hash = ?",
+                    (channel_id, transaction_hash),
+                )
+                if ended.rowcount == 0:
+                    return
+            connection.execute(
+                "UPDATE channels SET funding_until = 0 WHERE channel_id = ?", (channel_id,)
+            )
 
     def unpresented_top_ups(self, channel_id: ChannelId) -> list[TopUp]:
         with self._database.read() as connection:
@@ -246,7 +290,10 @@ class PayerState:
                 (amount_blob(cumulative), voucher.signature, channel_id),
             )
             row_id = self._insert_reservation(connection, entry, price)
-        return Reservation(row_id, channel_id, price, voucher)
+        increment = cumulative - entry.signed
+        if instead_of is not None and instead_of.channel_id == channel_id:
+            increment += instead_of.increment
+        return Reservation(row_id, channel_id, price, voucher, increment)
 
     def settle(self, reservation: Reservation, spent: int | None, url: str | None = None) -> int:
         """The request was paid for. ``spent`` is the payee's claim, None if it made none to be
@@ -278,11 +325,13 @@ class PayerState:
         """The request ended unpaid. What was signed for it is there for the next one."""
         self._execute("DELETE FROM reservations WHERE id = ?", reservation.id)
 
-    def adopt_spent(self, channel_id: ChannelId, spent: int) -> bool:
-        """Take over what the payee says that it charged; False if we never signed that much."""
+    def adopt_spent(self, channel_id: ChannelId, spent: int, ahead: int = 0) -> bool:
+        """Take over what the payee says that it charged; False if we never signed that much, but
+        for the ``ahead`` that was signed for the very request that it refuses.
+        """
         with self._database.write() as connection:
             entry = self._entry(connection, channel_id)
-            if spent > entry.signed:
+            if spent > entry.signed - ahead:
                 return False
             connection.execute(
                 "UPDATE channels SET spent = ?, presented = 1 WHERE channel_id = ?",
@@ -376,7 +425,8 @@ class PayerState:
 
     def _is_funding(self, connection: sqlite3.Connection, entry: PayerChannel) -> bool:
         row = connection.execute(
-            "SELECT 1 FROM channels WHERE channel_id = ? AND status = ? AND funding_until > ?",
+            "SELECT 1 FROM channels WHERE channel_id = ? AND status = ? AND (funding_until > ?"
+            " OR channel_id IN (SELECT channel_id FROM fundings))",
             (entry.channel_id, ChannelStatus.ABSENT.value, int(self._clock())),
         ).fetchone()
         return row is not None

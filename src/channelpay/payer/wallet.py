@@ -8,16 +8,24 @@ from __future__ import annotations
 
 import secrets
 from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
 
 from eth_account.signers.local import LocalAccount
 
 from channelpay.chain.connection import Connection
 from channelpay.chain.contract import Erc20, PaymentChannelsContract
-from channelpay.chain.events import ToppedUp, events_in
 from channelpay.chain.sender import NotConfirmed, Sender, SendPolicy
-from channelpay.errors import BudgetExceeded, ChannelPayError, ConfigError, InputError
+from channelpay.chain.types import ContractCall
+from channelpay.errors import (
+    BudgetExceeded,
+    ChainReverted,
+    ChannelPayError,
+    ConfigError,
+    InputError,
+)
 from channelpay.payer.observer import Observer
-from channelpay.payer.records import PayerChannel, TopUp
+from channelpay.payer.records import Funding, PayerChannel, TopUp
 from channelpay.payer.state import PayerState
 from channelpay.protocol.text import to_hex
 from channelpay.protocol.types import (
@@ -122,42 +130,40 @@ class Wallet(Observer):
     def _open_planned(self, planned: PayerChannel) -> PayerChannel:
         channel_id, contract = planned.channel_id, self._contract(planned.deployment)
         call = contract.open(planned.channel, planned.deposit)
+        forget = partial(self._state.abandon_open, channel_id)
+        transaction_hash = self._submit_funding(planned, planned.deposit, call, forget)
         try:
-            self._approve(planned.channel.token, planned.deposit)
-            transaction_hash = self._sender.submit(call)
-            self._state.record_open_transaction(channel_id, transaction_hash)
             self._sender.wait(transaction_hash, call)
-        except NotConfirmed:
-            raise  # It may still be mined: the journal entry stays.
-        except ChannelPayError:
-            self._state.abandon_open(channel_id)
+        except ChainReverted:
+            forget()
             raise
         opened = ChannelState(ChannelStatus.OPEN, planned.deposit)
         self._state.record_chain_state(channel_id, opened)
-        self._state.end_funding(channel_id)
+        self._state.end_funding(channel_id, transaction_hash)
         return self._state.channel(channel_id)
 
     # --- the rest of its life ----------------------------------------------------------------
 
     def top_up(self, channel_id: ChannelId, amount: int) -> TopUp | None:
         """Add to a channel's deposit; takes a close request back. None if another process is
-        topping it up now.
+        topping it up now, or the transaction of an earlier top-up may still be mined.
         """
         entry = self._state.channel(channel_id)
         if not 0 < amount <= DEPOSIT_MAX - entry.deposit:
             raise InputError("a top-up is more than zero; a deposit stays below 2**96 base units")
         contract = self._contract(entry.deployment)
         if not self._state.begin_top_up(channel_id):
+            self.refresh(entry.channel.payee)
             return None
+        call = contract.top_up(entry.channel, amount)
+        end = partial(self._state.end_funding, channel_id)
+        transaction_hash = self._submit_funding(entry, amount, call, end)
         try:
-            self._approve(entry.channel.token, amount)
-            receipt = self._sender.send(contract.top_up(entry.channel, amount))
-        finally:
-            self._state.end_funding(channel_id)
-        top_up = TopUp(channel_id, receipt.transaction_hash, amount)
-        totals = [e.deposit for e in events_in(receipt, contract) if isinstance(e, ToppedUp)]
-        self._state.record_top_up(top_up, max(totals, default=entry.deposit + amount))
-        return top_up
+            receipt = self._sender.wait(transaction_hash, call)
+        except ChainReverted:
+            end(transaction_hash)
+            raise
+        return self._record_top_up(contract, entry, amount, receipt)
 
     def request_close(self, channel_id: ChannelId) -> int:
         """Start the grace period without the payee; Unix seconds of the earliest withdrawal."""
@@ -176,6 +182,29 @@ class Wallet(Observer):
         return receipt.transaction_hash
 
     # --- inside one transaction --------------------------------------------------------------
+
+    def _submit_funding(
+        self, entry: PayerChannel, amount: int, call: ContractCall, undo: Callable[[], None]
+    ) -> bytes:
+        """Approve and submit what brings ``amount`` into a channel; journaled before it leaves, and
+        undone only if it certainly did not.
+        """
+
+        def journal(transaction_hash: bytes, nonce: int) -> None:
+            self._state.record_funding(Funding(entry.channel_id, transaction_hash, nonce, amount))
+
+        try:
+            self._approve(entry.channel.token, amount)
+        except BaseException:
+            undo()
+            raise
+        try:
+            return self._sender.submit(call, journal)
+        except NotConfirmed:
+            raise
+        except ChannelPayError:
+            undo()
+            raise
 
     def _record(self, contract: PaymentChannelsContract, entry: PayerChannel) -> ChannelState:
         state = contract.state(entry.channel)

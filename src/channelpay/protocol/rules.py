@@ -19,7 +19,6 @@ from channelpay.errors import (
     ChannelClosing,
     ChannelFinalized,
     ChannelNotFound,
-    ChannelPayError,
     IdempotencyKeyReused,
     InsufficientBalance,
 )
@@ -30,6 +29,10 @@ RETRY_WINDOW_MS = 60_000
 """How long the same voucher for the same resource, sent without an Idempotency-Key, still counts as
 a retry.
 """
+KEYED_RETRY_WINDOW_MS = 86_400_000
+"""How long an Idempotency-Key is served again: 24 hours. A client that retries does so within an
+outage of its own or of the site; without an end, one payment would buy a changing page for ever.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,8 @@ class ChannelRecord:
     """One channel in the payee's books: the chain's view of it, and what vouchers and requests made
     of it.
 
-    ``signature`` belongs to ``accepted``; it is empty while no voucher is held.
+    ``signature`` belongs to ``accepted``; it is empty while no voucher is held. ``closes_begun``
+    counts the payee's own closes that are not known to have failed: each may still be mined.
     """
 
     channel_id: ChannelId
@@ -46,6 +50,7 @@ class ChannelRecord:
     accepted: int = 0
     spent: int = 0
     signature: bytes = b""
+    closes_begun: int = 0
 
     @property
     def available(self) -> int:
@@ -112,15 +117,7 @@ def decide(record: ChannelRecord, purchase: Purchase, earlier: Payment | None) -
     :class:`PaymentRefused`; then nothing may be written.
     """
     check_live(record)
-    voucher = purchase.voucher
-    promised, deposit = voucher.cumulative_amount, record.chain.deposit
-    if promised > deposit:
-        raise AmountExceedsDeposit(
-            f"the voucher promises {promised}, the channel holds {deposit}",
-            channelId=to_hex(record.channel_id),
-            deposit=str(deposit),
-        )
-    raised = _with_voucher(record, voucher)
+    raised = _with_voucher(record, purchase.voucher)
     if earlier is not None and _is_retry(raised, purchase, earlier):
         return Decision(raised, None, replace(earlier, attempts=earlier.attempts + 1))
     if raised.available < purchase.price:
@@ -144,19 +141,53 @@ def release(record: ChannelRecord, payment: Payment) -> tuple[ChannelRecord, Pay
     return lowered, replace(payment, outcome=Outcome.RELEASED, attempts=0)
 
 
+def begin_close(record: ChannelRecord, voucher: Voucher | None) -> ChannelRecord:
+    """The books that a close by the payee starts from: no voucher is taken any more, but for the
+    payer's last one, which may come with the close. Its signature was checked before.
+
+    A close may be begun beside another one, whose fate nobody knows. Raises
+    :class:`ChannelNotFound`, :class:`ChannelFinalized` and :class:`AmountExceedsDeposit`.
+    """
+    _check_exists(record)
+    entered = record if voucher is None else _with_voucher(record, voucher)
+    return replace(entered, closes_begun=record.closes_begun + 1)
+
+
+def close_failed(record: ChannelRecord) -> ChannelRecord:
+    """One close that was begun will never be mined; vouchers are taken again once that holds for
+    all of them.
+    """
+    return replace(record, closes_begun=max(0, record.closes_begun - 1))
+
+
 def check_live(record: ChannelRecord) -> None:
     """Refuse a channel on which vouchers are no longer taken."""
-    errors: dict[ChannelStatus, type[ChannelPayError]] = {
-        ChannelStatus.ABSENT: ChannelNotFound,
-        ChannelStatus.FINALIZED: ChannelFinalized,
-        ChannelStatus.CLOSING: ChannelClosing,
-    }
-    error = errors.get(record.chain.status)
-    if error is not None:
-        raise error(channelId=to_hex(record.channel_id))
+    _check_exists(record)
+    if record.chain.status is ChannelStatus.CLOSING:
+        raise ChannelClosing(channelId=to_hex(record.channel_id))
+    if record.closes_begun:
+        raise ChannelClosing(
+            "the payee is closing the channel",
+            hint="Open another channel. A close that was not confirmed may be asked for again.",
+            channelId=to_hex(record.channel_id),
+        )
+
+
+def _check_exists(record: ChannelRecord) -> None:
+    if record.chain.status is ChannelStatus.ABSENT:
+        raise ChannelNotFound(channelId=to_hex(record.channel_id))
+    if record.chain.status is ChannelStatus.FINALIZED:
+        raise ChannelFinalized(channelId=to_hex(record.channel_id))
 
 
 def _with_voucher(record: ChannelRecord, voucher: Voucher) -> ChannelRecord:
+    promised, deposit = voucher.cumulative_amount, record.chain.deposit
+    if promised > deposit:
+        raise AmountExceedsDeposit(
+            f"the voucher promises {promised}, the channel holds {deposit}",
+            channelId=to_hex(record.channel_id),
+            deposit=str(deposit),
+        )
     if record.signature and voucher.cumulative_amount <= record.accepted:
         return record
     return replace(record, accepted=voucher.cumulative_amount, signature=voucher.signature)
@@ -168,6 +199,8 @@ def _is_retry(record: ChannelRecord, purchase: Purchase, earlier: Payment) -> bo
     if purchase.idempotency_key is not None:
         if earlier.resource != purchase.resource:
             raise IdempotencyKeyReused(f"the key bought {earlier.resource[:200]}")
+        if purchase.now - earlier.time > KEYED_RETRY_WINDOW_MS:
+            raise IdempotencyKeyReused("the key bought this more than 24 hours ago")
         return True
     recent = purchase.now - earlier.time <= RETRY_WINDOW_MS
     return recent and record.available == 0

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from channelpay.protocol.rules import ChannelRecord, Payment, Purchase
-from channelpay.protocol.types import Channel, ChannelId, ChannelState
+from channelpay.protocol.types import Channel, ChannelId, ChannelState, Voucher
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,17 @@ class Store(Protocol):
     def release(self, payment_id: int) -> Future[ChannelRecord]:
         """One request that this charge was made for was not delivered. The charge goes back when
         that holds for all of them (:func:`channelpay.protocol.rules.release`).
+        """
+
+    def begin_close(self, channel_id: ChannelId, voucher: Voucher | None) -> Future[ChannelRecord]:
+        """Take the payer's last voucher, if there is one, and no voucher after it
+        (:func:`channelpay.protocol.rules.begin_close`). Holds for whoever uses these books, and
+        until :meth:`close_failed`.
+        """
+
+    def close_failed(self, channel_id: ChannelId) -> Future[ChannelRecord]:
+        """A close that was begun certainly failed (:func:`channelpay.protocol.rules.close_failed`):
+        its transaction was reverted or never sent.
         """
 
     def add_channel(

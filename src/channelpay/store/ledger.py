@@ -15,26 +15,39 @@ from channelpay.protocol.rules import (
     Outcome,
     Payment,
     Purchase,
+    begin_close,
+    close_failed,
     decide,
     release,
 )
 from channelpay.protocol.text import to_hex
-from channelpay.protocol.types import Address, Channel, ChannelId, ChannelState, ChannelStatus
+from channelpay.protocol.types import (
+    Address,
+    Channel,
+    ChannelId,
+    ChannelState,
+    ChannelStatus,
+    Voucher,
+)
 from channelpay.store.base import Accepted, ChainView, StoredPayment
 
 _RECORD_COLUMNS = (
     "channel_id, payer, payee, token, authorized_signer, salt,"
-    " status, deposit, settled, close_requested_at, accepted, spent, signature"
+    " status, deposit, settled, close_requested_at, accepted, spent, signature,"
+    " closes_begun"
 )
 _PAYMENT_COLUMNS = (
     "payment_id, channel_id, cumulative, price, resource, time, idempotency_key, outcome, attempts"
 )
 _SELECT_RECORD = f"SELECT {_RECORD_COLUMNS} FROM channels WHERE channel_id = ?"
 _SELECT_RECORDS = f"SELECT {_RECORD_COLUMNS} FROM channels ORDER BY channel_id"
-_UPDATE_BOOKS = "UPDATE channels SET accepted = ?, spent = ?, signature = ? WHERE channel_id = ?"
+_UPDATE_BOOKS = (
+    "UPDATE channels SET accepted = ?, spent = ?, signature = ?, closes_begun = ?"
+    " WHERE channel_id = ?"
+)
 _INSERT_CHANNEL = (
     f"INSERT INTO channels ({_RECORD_COLUMNS}, seen_at_block)"
-    f" VALUES ({', '.join('?' * 14)}) ON CONFLICT DO NOTHING"
+    f" VALUES ({', '.join('?' * 15)}) ON CONFLICT DO NOTHING"
 )
 _UPDATE_CHAIN = (
     "UPDATE channels SET status = ?, deposit = ?, settled = ?, close_requested_at = ?,"
@@ -94,6 +107,16 @@ class Ledger:
         self._write_outcome(payment_id, released)
         return record
 
+    def begin_close(self, channel_id: ChannelId, voucher: Voucher | None) -> ChannelRecord:
+        record = begin_close(self._known(channel_id), voucher)
+        self._write_books(record)
+        return record
+
+    def close_failed(self, channel_id: ChannelId) -> ChannelRecord:
+        record = close_failed(self._known(channel_id))
+        self._write_books(record)
+        return record
+
     def add_channel(
         self, channel_id: ChannelId, channel: Channel, view: ChainView
     ) -> ChannelRecord:
@@ -143,8 +166,7 @@ class Ledger:
         return None if row is None else _payment(row)
 
     def _write_books(self, record: ChannelRecord) -> None:
-        books = (_blob(record.accepted), _blob(record.spent), record.signature)
-        self._connection.execute(_UPDATE_BOOKS, (*books, record.channel_id))
+        self._connection.execute(_UPDATE_BOOKS, (*_books_row(record), record.channel_id))
 
     def _insert_payment(self, payment: Payment) -> int:
         cursor = self._connection.execute(
@@ -185,18 +207,23 @@ def _state_row(state: ChannelState) -> tuple[Any, ...]:
 def _record_row(record: ChannelRecord) -> tuple[Any, ...]:
     channel = record.channel
     accounts = (channel.payer, channel.payee, channel.token, channel.authorized_signer)
-    books = (_blob(record.accepted), _blob(record.spent), record.signature)
-    return (record.channel_id, *accounts, channel.salt, *_state_row(record.chain), *books)
+    described = (record.channel_id, *accounts, channel.salt)
+    return (*described, *_state_row(record.chain), *_books_row(record))
+
+
+def _books_row(record: ChannelRecord) -> tuple[Any, ...]:
+    amounts = (_blob(record.accepted), _blob(record.spent))
+    return (*amounts, record.signature, record.closes_begun)
 
 
 def _record(row: tuple[Any, ...]) -> ChannelRecord:
     channel_id, payer, payee, token, signer, salt = row[:6]
-    status, deposit, settled, close_requested_at, accepted, spent, signature = row[6:]
+    status, deposit, settled, close_requested_at, accepted, spent, *rest = row[6:]
     channel = Channel(Address(payer), Address(payee), Address(token), Address(signer), salt)
     state = ChannelState(
         ChannelStatus(status), _amount(deposit), _amount(settled), close_requested_at
     )
-    books = (_amount(accepted), _amount(spent), signature)
+    books = (_amount(accepted), _amount(spent), *rest)
     return ChannelRecord(ChannelId(channel_id), channel, state, *books)
 
 

@@ -11,9 +11,17 @@ from threading import Lock
 from typing import TypeVar
 
 from channelpay.errors import ChannelNotFound, NotFound, StoreUnavailable
-from channelpay.protocol.rules import ChannelRecord, Payment, Purchase, decide, release
+from channelpay.protocol.rules import (
+    ChannelRecord,
+    Payment,
+    Purchase,
+    begin_close,
+    close_failed,
+    decide,
+    release,
+)
 from channelpay.protocol.text import to_hex
-from channelpay.protocol.types import Channel, ChannelId
+from channelpay.protocol.types import Channel, ChannelId, Voucher
 from channelpay.store.base import Accepted, ChainView, StoredPayment
 
 T = TypeVar("T")
@@ -40,6 +48,12 @@ class MemoryStore:
 
     def release(self, payment_id: int) -> Future[ChannelRecord]:
         return self._done(lambda: self._release(payment_id))
+
+    def begin_close(self, channel_id: ChannelId, voucher: Voucher | None) -> Future[ChannelRecord]:
+        return self._done(lambda: self._change(channel_id, lambda old: begin_close(old, voucher)))
+
+    def close_failed(self, channel_id: ChannelId) -> Future[ChannelRecord]:
+        return self._done(lambda: self._change(channel_id, close_failed))
 
     def add_channel(
         self, channel_id: ChannelId, channel: Channel, view: ChainView
@@ -104,6 +118,14 @@ class MemoryStore:
         row = self._row(payment.channel_id)
         record, self._payments[payment_id - 1] = release(row.record, payment)
         self._rows[payment.channel_id] = replace(row, record=record)
+        return record
+
+    def _change(
+        self, channel_id: ChannelId, change: Callable[[ChannelRecord], ChannelRecord]
+    ) -> ChannelRecord:
+        row = self._row(channel_id)
+        record = change(row.record)
+        self._rows[channel_id] = replace(row, record=record)
         return record
 
     def _add_channel(

@@ -26,7 +26,8 @@ _FIRST = (
         seen_at_block INTEGER NOT NULL,
         accepted BLOB NOT NULL CHECK (length(accepted) = 16),
         spent BLOB NOT NULL CHECK (length(spent) = 16 AND spent <= accepted),
-        signature BLOB NOT NULL CHECK (length(signature) IN (0, 65))
+        signature BLOB NOT NULL CHECK (length(signature) IN (0, 65)),
+        closes_begun INTEGER NOT NULL CHECK (closes_begun >= 0)
     ) STRICT, WITHOUT ROWID
     """,
     """

@@ -21,7 +21,7 @@ from typing import Any, Generic, TypeVar
 
 from channelpay.errors import ChannelPayError, StoreUnavailable
 from channelpay.protocol.rules import ChannelRecord, Purchase
-from channelpay.protocol.types import Channel, ChannelId
+from channelpay.protocol.types import Channel, ChannelId, Voucher
 from channelpay.store.base import Accepted, ChainView, StoredPayment
 from channelpay.store.ledger import Ledger
 from channelpay.store.schema import migrate
@@ -85,6 +85,12 @@ class SqliteStore:
 
     def release(self, payment_id: int) -> Future[ChannelRecord]:
         return self._submit(lambda ledger: ledger.release(payment_id))
+
+    def begin_close(self, channel_id: ChannelId, voucher: Voucher | None) -> Future[ChannelRecord]:
+        return self._submit(lambda ledger: ledger.begin_close(channel_id, voucher))
+
+    def close_failed(self, channel_id: ChannelId) -> Future[ChannelRecord]:
+        return self._submit(lambda ledger: ledger.close_failed(channel_id))
 
     def add_channel(
         self, channel_id: ChannelId, channel: Channel, view: ChainView

@@ -1,0 +1,298 @@
+"""``channelpay payee`` on a real chain, with books that real payments filled."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import Result
+
+from channelpay.chain.connection import connect
+from channelpay.chain.contract import Erc20
+from channelpay.cli import payee as commands
+from channelpay.cli.output import Output
+from channelpay.protocol.rules import ChannelRecord
+from channelpay.protocol.text import to_hex
+from channelpay.protocol.types import ChannelId, ChannelState, ChannelStatus
+from channelpay.store import ChainView, open_store
+from channelpay.testing.furnished import FurnishedChain
+from tests.cli.conftest import Run
+from tests.payee.shop import DEPOSIT, PRICE, OpenChannel, Payer, Shop, opened_shop
+
+
+class Publisher:
+    """Somebody with a site, its books and the key of the account that is paid."""
+
+    def __init__(self, run: Run, node: FurnishedChain, state: Path) -> None:
+        self.run = run
+        self.state = state
+        self.payer = Payer(node)
+        self._node = node
+        self._connection = connect(node.chain.rpc_url)
+        self._account = node.chain.accounts[2]
+        key = self._account.private_key.hex()
+        assert run("account", "import", "publisher", input=key).exit_code == 0
+
+    @contextmanager
+    def site(self) -> Iterator[Shop]:
+        with opened_shop(self._node, self.state, self.payer) as shop:
+            yield shop
+
+    def do(self, *arguments: object) -> list[dict[str, Any]]:
+        """The lines of a command that has to succeed."""
+        result = self.run("payee", *arguments)
+        assert result.exit_code == 0, result.output
+        return lines(result.stdout)
+
+    def listed(self) -> dict[str, dict[str, Any]]:
+        return {entry["channelId"]: entry for entry in json.loads(self.run("payee", "list").stdout)}
+
+    @property
+    def tokens(self) -> int:
+        return Erc20(self._connection, self._node.token).balance(self._account.address)
+
+    @property
+    def wei(self) -> int:
+        return self._connection.balance_wei(self._account.address)
+
+    @property
+    def block(self) -> int:
+        return self._connection.latest_block().number
+
+    def on_chain(self, channel: OpenChannel) -> ChannelState:
+        return self.payer.contract.state(channel.channel)
+
+
+def lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def opened(shop: Shop) -> OpenChannel:
+    return asyncio.run(shop.opened())
+
+
+def pay(shop: Shop, channel: OpenChannel, cumulative: int) -> None:
+    response = asyncio.run(shop.pay(channel, cumulative))
+    assert response.status_code == 200, response.text
+
+
+@pytest.fixture
+def publisher(
+    run: Run, home: Path, dev_chain: FurnishedChain, monkeypatch: pytest.MonkeyPatch
+) -> Publisher:
+    monkeypatch.setenv("CHANNELPAY_RPC", dev_chain.chain.rpc_url)
+    state = home / "site"
+    state.mkdir(parents=True)
+    return Publisher(run, dev_chain, state)
+
+
+@pytest.fixture
+def owed(publisher: Publisher) -> list[OpenChannel]:
+    """Two channels that paid for pages, the second for twice as many, of a site that is down."""
+    with publisher.site() as shop:
+        channels = [opened(shop), opened(shop)]
+        for pages, channel in enumerate(channels, start=1):
+            for number in range(1, pages + 1):
+                pay(shop, channel, number * PRICE)
+    return channels
+
+
+def test_settle_takes_what_is_accepted_beyond_settled_and_the_channel_goes_on(
+    publisher: Publisher,
+) -> None:
+    with publisher.site() as shop:
+        channel = opened(shop)
+        name = to_hex(channel.id)
+        # The second voucher promises more than the page costs: that is taken as well.
+        for cumulative, taken in ((PRICE, PRICE), (5 * PRICE, 4 * PRICE)):
+            pay(shop, channel, cumulative)
+            before = publisher.tokens
+            (line,) = publisher.do("settle", name[:12])
+            assert (line["channelId"], line["status"]) == (name, "open")
+            assert line["amount"] == str(taken)
+            assert publisher.tokens - before == taken
+            assert publisher.on_chain(channel).settled == cumulative
+        pay(shop, channel, 6 * PRICE)
+    entry = publisher.listed()[name]
+    assert (entry["settled"], entry["unsettled"]) == (str(5 * PRICE), str(PRICE))
+
+
+def test_a_second_settle_sends_nothing_and_says_so(
+    publisher: Publisher, owed: list[OpenChannel]
+) -> None:
+    assert len(publisher.do("settle", "--all")) == 2
+    before = publisher.block
+    result = publisher.run("payee", "settle", "--all")
+    assert (result.exit_code, result.stdout) == (0, "")
+    skipped = {line["channelId"]: line["skipped"] for line in lines(result.stderr)}
+    assert skipped == {to_hex(one.id): "there is nothing to take" for one in owed}
+    assert publisher.block == before
+
+
+def test_close_takes_what_is_promised_and_gives_the_rest_back(
+    publisher: Publisher, owed: list[OpenChannel]
+) -> None:
+    before = publisher.tokens
+    closed = publisher.do("close", "--all")
+    assert sorted(int(line["amount"]) for line in closed) == [PRICE, 2 * PRICE]
+    assert publisher.tokens - before == 3 * PRICE
+    for pages, channel in enumerate(owed, start=1):
+        state = publisher.on_chain(channel)
+        assert state.status is ChannelStatus.FINALIZED
+        assert (state.deposit, state.settled) == (DEPOSIT, pages * PRICE)
+    assert {entry["status"] for entry in publisher.listed().values()} == {"finalized"}
+    assert publisher.do("close", "--all") == []
+    again = publisher.run("payee", "close", to_hex(owed[0].id))
+    assert (again.exit_code, again.stdout) == (0, "")
+    assert json.loads(again.stderr)["skipped"] == "it is closed already"
+
+
+def test_a_payer_who_never_returns_costs_the_payee_gas_and_nothing_else(
+    publisher: Publisher, owed: list[OpenChannel]
+) -> None:
+    tokens, wei = publisher.tokens, publisher.wei
+    (line,) = publisher.do("close", to_hex(owed[1].id))
+    assert publisher.tokens - tokens == 2 * PRICE
+    assert wei - publisher.wei == int(line["feeWei"]) > 0
+
+
+def test_a_payee_whose_site_is_down_is_paid_in_full_within_the_grace_period(
+    publisher: Publisher, owed: list[OpenChannel], dev_chain: FurnishedChain
+) -> None:
+    channel, payer = owed[1], publisher.payer
+    payer.request_close(channel)
+    dev_chain.chain.increase_time(dev_chain.grace_seconds // 2)
+    before = publisher.tokens
+    (line,) = publisher.do("settle", to_hex(channel.id))
+    assert (line["status"], line["amount"]) == ("closing", str(2 * PRICE))
+    dev_chain.chain.increase_time(dev_chain.grace_seconds // 2)
+    token = Erc20(payer.sender.connection, dev_chain.token)
+    held = token.balance(payer.sender.address)
+    payer.sender.send(payer.contract.withdraw(channel.channel))
+    assert token.balance(payer.sender.address) - held == DEPOSIT - 2 * PRICE
+    assert publisher.tokens - before == 2 * PRICE
+
+
+def test_what_the_payer_withdrew_meanwhile_is_found_on_the_chain(
+    publisher: Publisher, owed: list[OpenChannel], dev_chain: FurnishedChain
+) -> None:
+    channel = owed[0]
+    publisher.payer.request_close(channel)
+    dev_chain.chain.increase_time(dev_chain.grace_seconds)
+    publisher.payer.sender.send(publisher.payer.contract.withdraw(channel.channel))
+    result = publisher.run("payee", "settle", to_hex(channel.id))
+    assert json.loads(result.stderr)["skipped"] == "it is closed already"
+    entry = publisher.listed()[to_hex(channel.id)]
+    assert (entry["status"], entry["unsettled"]) == ("finalized", "0")
+
+
+@pytest.mark.parametrize("command", ["settle", "close"])
+def test_a_channel_that_fails_does_not_stop_the_others(
+    publisher: Publisher, owed: list[OpenChannel], command: str
+) -> None:
+    first, second = sorted(owed, key=lambda channel: channel.id)
+    with closing(sqlite3.connect(publisher.state / "books.sqlite3")) as books, books:
+        books.execute(
+            "UPDATE channels SET signature = zeroblob(65) WHERE channel_id = ?", [first.id]
+        )
+    result = publisher.run("payee", command, "--all")
+    (problem,) = lines(result.stderr)
+    assert (result.exit_code, problem["code"]) == (6, "transaction-reverted")
+    assert problem["channelId"] == to_hex(first.id)
+    (line,) = lines(result.stdout)
+    assert line["channelId"] == to_hex(second.id)
+    assert publisher.on_chain(first).settled == 0
+    assert publisher.on_chain(second).settled == int(line["amount"]) > 0
+
+
+def test_the_books_are_listed_without_a_node_and_without_a_password(
+    publisher: Publisher, owed: list[OpenChannel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CHANNELPAY_RPC")
+    monkeypatch.delenv("CHANNELPAY_PASSWORD")
+    entry = publisher.listed()[to_hex(owed[1].id)]
+    amounts = {name: entry[name] for name in ("deposit", "accepted", "spent", "settled")}
+    assert amounts == {
+        "deposit": str(DEPOSIT),
+        "accepted": str(2 * PRICE),
+        "spent": str(2 * PRICE),
+        "settled": "0",
+    }
+    assert (entry["unsettled"], entry["status"]) == (str(2 * PRICE), "open")
+
+
+def test_a_person_gets_amounts_in_units_of_the_token_where_a_node_tells_them(
+    publisher: Publisher, owed: list[OpenChannel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Output, "of_process", classmethod(lambda cls: cls(as_json=False)))
+    wide = {"COLUMNS": "200"}
+    listed = publisher.run("payee", "list", env=wide).stdout
+    assert to_hex(owed[0].id)[:10] in listed
+    assert "0.02 TUSD" in listed
+    without = publisher.run("payee", "list", env=wide | {"CHANNELPAY_RPC": ""}).stdout
+    assert f"{2 * PRICE} base units" in without
+    settled = publisher.run("payee", "settle", to_hex(owed[1].id), env=wide).stdout
+    assert "0.02 TUSD" in settled
+    assert " ETH" in settled
+    assert to_hex(owed[1].id) in settled
+
+
+def test_all_leaves_channels_of_another_contract_alone_and_a_named_one_is_an_error(
+    publisher: Publisher, owed: list[OpenChannel]
+) -> None:
+    foreign = _with_foreign_channel(publisher, owed[0])
+    result = publisher.run("payee", "settle", "--all")
+    assert (result.exit_code, len(lines(result.stdout))) == (0, 2)
+    assert json.loads(result.stderr)["channelId"] == to_hex(foreign)
+    named = publisher.run("payee", "settle", to_hex(foreign), to_hex(owed[0].id))
+    assert (named.exit_code, "--contract" in json.loads(named.stderr)["hint"]) == (2, True)
+
+
+def _with_foreign_channel(publisher: Publisher, like: OpenChannel) -> ChannelId:
+    deployment = replace(publisher.payer.contract.deployment, chain_id=1)
+    channel = replace(like.channel, salt=os.urandom(32))
+    record = ChannelRecord(channel.id(deployment), channel, ChannelState(ChannelStatus.OPEN, 5))
+    with closing(open_store(f"sqlite:///{publisher.state / 'books.sqlite3'}")) as store:
+        store.add_channel(record.channel_id, channel, ChainView(record.chain, 1)).result()
+    return record.channel_id
+
+
+@pytest.mark.parametrize("command", ["settle", "close"])
+def test_what_to_take_is_said_in_one_way(
+    publisher: Publisher, owed: list[OpenChannel], command: str
+) -> None:
+    def failed(*arguments: object) -> Result:
+        result = publisher.run("payee", command, *arguments)
+        assert result.stdout == ""
+        return result
+
+    assert failed().exit_code == 2
+    assert failed("--all", to_hex(owed[0].id)).exit_code == 2
+    assert failed("0x1234").exit_code == 2
+    # Before anything is sent: the first one is there.
+    assert failed(to_hex(owed[0].id), "0x" + "00" * 32).exit_code == 5
+    assert publisher.on_chain(owed[0]).settled == 0
+
+
+def test_without_books_the_folder_is_asked_for(run: Run, home: Path, tmp_path: Path) -> None:
+    for command in (["list"], ["settle", "--all"]):
+        result = run("payee", *command, "--state", tmp_path / "elsewhere")
+        assert (result.exit_code, "--state" in json.loads(result.stderr)["hint"]) == (5, True)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize(
+    "command", commands.payee.commands.values(), ids=lambda command: str(command.name)
+)
+def test_every_commands_help_has_an_example(command: click.Command) -> None:
+    assert (command.epilog or "").startswith("Example: channelpay payee ")
+    assert command.help
