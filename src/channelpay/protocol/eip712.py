@@ -1,7 +1,7 @@
 """EIP-712 vouchers: digest, sign, recover. Own code since it runs once per micropayment.
 
 ``docs/decisions/0003-strict-recover.md`` says why a voucher is always checked by recovering its
-key: it costs 4 % more than a plain verify, and unlike verify it also proves that ``v`` is the one
+key: it costs a sixth more than a plain verify, and unlike verify it also proves that ``v`` is the one
 with which the contract will accept it.
 """
 
