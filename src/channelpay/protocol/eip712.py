@@ -1,8 +1,8 @@
 """EIP-712 vouchers: digest, sign, recover. Own code since it runs once per micropayment.
 
 ``docs/decisions/0003-strict-recover.md`` says why a voucher is always checked by recovering its
-key: it costs a sixth more than a plain verify, and unlike verify it also proves that ``v`` is the one
-with which the contract will accept it.
+key: it costs a sixth more than a plain verify, and unlike verify it also proves that ``v`` is the
+one with which the contract will accept it.
 """
 
 from __future__ import annotations
