@@ -222,7 +222,8 @@ def _check_place(record: ChannelRecord, deployment: Deployment) -> None:
 def _take_one(output: Output, desk: _Desk, known: ChannelRecord, deed: _Deed) -> None:
     from channelpay.payee.payee import token_at
 
-    record = _refreshed(desk, known)
+    # No site may have watched it.
+    record = desk.closer.refreshed(known)
     obstacle = deed.obstacle(record)
     if obstacle is not None:
         _skip(output, record, obstacle)
@@ -234,17 +235,6 @@ def _take_one(output: Output, desk: _Desk, known: ChannelRecord, deed: _Deed) ->
         taken = deed.perform(desk.closer, record)
     amount = taken.record.chain.settled - record.chain.settled
     _show_taken(output, _Taking(taken, amount, token, _fee_wei(desk.link, taken)))
-
-
-def _refreshed(desk: _Desk, known: ChannelRecord) -> ChannelRecord:
-    """The channel with what the chain says now: no site may have watched it."""
-    from channelpay.payee.chain_link import with_deposit
-
-    (view,) = desk.link.views([known.channel])
-    # A top-up that has too few confirmations for the site does not count here either.
-    current = desk.store.record(known.channel_id) or known
-    confirmed = with_deposit(view, current.chain.deposit)
-    return desk.store.update_chain(known.channel_id, confirmed).result()
 
 
 def _fee_wei(link: ChainLink, taken: Taken) -> int | None:

@@ -75,12 +75,16 @@ class Closer:
             receipt = send()
         finally:
             # Also after a refusal: what the books said of the channel was wrong then.
-            updated = self._refreshed(record)
+            updated = self.refreshed(record)
         return Taken(updated, receipt.transaction_hash)
 
-    def _refreshed(self, record: ChannelRecord) -> ChannelRecord:
+    def refreshed(self, record: ChannelRecord) -> ChannelRecord:
+        """The books with what the chain says of this channel now.
+
+        A top-up that has too few confirmations for the site does not count here either.
+        """
         (view,) = self._link.views([record.channel])
-        # The transaction took a while: a top-up may have been entered beside it.
+        # Asking took a while: a top-up may have been entered beside it.
         current = self._store.record(record.channel_id) or record
         view = with_deposit(view, current.chain.deposit)
         return self._store.update_chain(record.channel_id, view).result()
