@@ -47,7 +47,7 @@ contracts: $(DEV) $(SOLC) ## compile contracts/ into the artifacts that the pack
 	$(RUN) scripts/build_contracts.py
 
 gas: $(DEV) ## what each transaction costs, from receipts
-	$(RUN) scripts/gas.py
+	$(RUN) -m scripts.gas
 
 bench: $(DEV) ## what signing and checking a voucher costs, as ratios
 	$(RUN) scripts/bench.py

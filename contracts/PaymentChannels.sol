@@ -1,43 +1,27 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
-import {Channel, ChannelState, IPaymentChannels, Status} from "./interfaces/IPaymentChannels.sol";
+import {ChannelCore} from "./base/ChannelCore.sol";
+import {SignedFunding} from "./base/SignedFunding.sol";
+import {Channel, ChannelState, IPaymentChannels, Status, VoucherRow} from "./interfaces/IPaymentChannels.sol";
+import {IERC20} from "./interfaces/ITokens.sol";
 import {ChannelWord, ChannelWordLib} from "./libraries/ChannelWord.sol";
+import {Description} from "./libraries/Description.sol";
 import {ECDSA} from "./libraries/ECDSA.sol";
+import {Identity, Lane} from "./libraries/Identity.sol";
 import {Transfers} from "./libraries/Transfers.sol";
+import {TypedData} from "./libraries/TypedData.sol";
+import {VoucherRows} from "./libraries/VoucherRows.sol";
 
 /// @title PaymentChannels
 /// @notice See IPaymentChannels; docs/invariants.md says what must always hold.
-contract PaymentChannels is IPaymentChannels {
-    /* CONSTANTS AND IMMUTABLES */
-
-    uint256 private constant GRACE_PERIOD_MIN = 10 minutes;
-    bytes32 private constant VOUCHER_TYPEHASH = keccak256("Voucher(bytes32 channelId,uint128 cumulativeAmount)");
-    bytes32 private constant DOMAIN_TYPEHASH =
-        keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)");
-
-    /// @inheritdoc IPaymentChannels
-    uint256 public immutable gracePeriod;
-    uint256 private immutable DEPLOYMENT_CHAIN_ID;
-    bytes32 private immutable DEPLOYMENT_DOMAIN_SEPARATOR;
-
-    /* STORAGE */
-
-    /// @dev By lane: the description with the epoch shifted out of its salt.
-    mapping(bytes32 lane => ChannelWord) private _words;
-
-    /// @inheritdoc IPaymentChannels
-    mapping(address token => mapping(address account => uint256)) public keptShare;
-
-    /* CONSTRUCTOR */
+contract PaymentChannels is SignedFunding {
+    using Description for Channel;
+    using VoucherRows for VoucherRow;
+    using VoucherRows for VoucherRow[];
 
     /// @param gracePeriod_ Seconds, at least ten minutes.
-    constructor(uint256 gracePeriod_) {
-        require(gracePeriod_ >= GRACE_PERIOD_MIN, GracePeriodTooShort(gracePeriod_));
-        gracePeriod = gracePeriod_;
-        DEPLOYMENT_CHAIN_ID = block.chainid;
-        DEPLOYMENT_DOMAIN_SEPARATOR = _computeDomainSeparator();
-    }
+    constructor(uint256 gracePeriod_) ChannelCore(gracePeriod_) {}
 
     /* PAYER'S ACTIONS */
 
@@ -47,94 +31,119 @@ contract PaymentChannels is IPaymentChannels {
         payable
         returns (bytes32 id)
     {
-        Channel memory channel = Channel(msg.sender, payee, token, authorizedSigner, salt);
-        bytes32 lane;
-        (id, lane) = _identify(channel);
-        uint256 epoch = uint32(uint256(salt));
-        ChannelWord word = _words[lane];
-        require(payee != address(0), InvalidPayee());
-        require(
-            word.isUnused() || (word.isFinalized() && word.epoch() < epoch), ChannelAlreadyExists(id)
-        );
-        _checkDeposit(deposit, deposit);
+        id = _create(msg.sender, payee, token, deposit, salt, authorizedSigner);
 
-        _words[lane] = ChannelWordLib.opened(deposit, epoch);
-        emit ChannelOpened(id, msg.sender, payee, token, authorizedSigner, salt, deposit);
-
-        _pull(token, deposit);
+        _pullFromSender(token, deposit);
     }
 
     /// @inheritdoc IPaymentChannels
-    function topUp(Channel memory channel, uint128 amount) external payable {
-        (bytes32 id, bytes32 lane, ChannelWord word) = _load(channel);
-        uint256 deposit = word.deposit() + amount;
-        _checkDeposit(amount, deposit);
+    function topUp(Channel calldata channel, uint128 amount) external payable {
+        (bytes32 id, Lane storage lane, ChannelWord word) = _load(channel);
+        _add(channel, id, lane, word, amount, msg.sender);
 
-        word = word.withDeposit(deposit);
-        if (msg.sender == channel.payer && word.closeRequestedAt() != 0) {
-            word = word.withCloseRequestedAt(0);
-            emit CloseCancelled(id, channel.payer, channel.payee);
-        }
-        _words[lane] = word;
-        emit ToppedUp(id, channel.payer, channel.payee, amount, deposit);
-
-        _pull(channel.token, amount);
+        _pullFromSender(channel.tokenOf(), amount);
     }
 
     /// @inheritdoc IPaymentChannels
-    function requestClose(Channel memory channel) external {
-        (bytes32 id, bytes32 lane, ChannelWord word) = _load(channel);
-        require(msg.sender == channel.payer, NotPayer(channel.payer));
+    function requestClose(Channel calldata channel) external {
+        (bytes32 id, Lane storage lane, ChannelWord word) = _load(channel);
+        require(msg.sender == channel.payerOf(), NotPayer(channel.payerOf()));
         if (word.closeRequestedAt() != 0) return;
+        require(block.timestamp < ChannelWordLib.FINALIZED, TimeOverflow());
 
-        _words[lane] = word.withCloseRequestedAt(block.timestamp);
-        emit CloseRequested(id, channel.payer, channel.payee, block.timestamp + gracePeriod);
+        lane.word = word.withCloseRequestedAt(block.timestamp);
+        emit CloseRequested(id, channel.payerOf(), channel.payeeOf(), block.timestamp + gracePeriod);
     }
 
     /// @inheritdoc IPaymentChannels
-    function withdraw(Channel memory channel) external {
-        (bytes32 id, bytes32 lane, ChannelWord word) = _load(channel);
-        require(msg.sender == channel.payer, NotPayer(channel.payer));
+    function withdraw(Channel calldata channel) external {
+        (bytes32 id, Lane storage lane, ChannelWord word) = _load(channel);
+        require(msg.sender == channel.payerOf(), NotPayer(channel.payerOf()));
         uint256 requestedAt = word.closeRequestedAt();
         require(requestedAt != 0, CloseNotReady(0));
         require(block.timestamp >= requestedAt + gracePeriod, CloseNotReady(requestedAt + gracePeriod));
 
-        uint256 refund = _finalize(channel, id, lane, word);
+        uint256 refund = _finalize(id, lane, word, channel.payerOf(), channel.payeeOf(), word.settled());
 
-        _push(channel.token, channel.payer, refund);
+        _push(channel.tokenOf(), channel.payerOf(), refund);
     }
 
     /* PAYEE'S ACTIONS */
 
     /// @inheritdoc IPaymentChannels
-    function settle(Channel memory channel, uint128 cumulativeAmount, bytes calldata signature) external {
-        (bytes32 id, bytes32 lane, ChannelWord word) = _load(channel);
+    function settle(Channel calldata channel, uint128 cumulativeAmount, bytes calldata signature) external {
+        (bytes32 id, Lane storage lane, ChannelWord word) = _load(channel);
         uint256 settled = word.settled();
         require(cumulativeAmount > settled, AmountNotIncreasing(cumulativeAmount, settled));
         _checkVoucher(channel, id, word, cumulativeAmount, signature);
 
-        _words[lane] = word.withSettled(cumulativeAmount);
-        emit Settled(id, channel.payer, channel.payee, cumulativeAmount);
+        lane.word = word.withSettled(cumulativeAmount);
+        emit Settled(id, channel.payerOf(), channel.payeeOf(), cumulativeAmount);
 
-        _push(channel.token, channel.payee, cumulativeAmount - settled);
+        unchecked {
+            _push(channel.tokenOf(), channel.payeeOf(), cumulativeAmount - settled);
+        }
     }
 
     /// @inheritdoc IPaymentChannels
-    function close(Channel memory channel, uint128 cumulativeAmount, bytes calldata signature) external {
-        (bytes32 id, bytes32 lane, ChannelWord word) = _load(channel);
-        require(msg.sender == channel.payee, NotPayee(channel.payee));
-        uint256 paid = 0;
-        uint256 settled = word.settled();
-        if (cumulativeAmount > settled) {
-            _checkVoucher(channel, id, word, cumulativeAmount, signature);
-            paid = cumulativeAmount - settled;
-            word = word.withSettled(cumulativeAmount);
+    function settleBatch(address payee, address token, VoucherRow[] calldata rows) external returns (uint256 paid) {
+        bytes32 domain = domainSeparator();
+        uint256 words = Identity.prepare(payee, token);
+        for (uint256 i = 0; i < rows.length; ++i) {
+            VoucherRow calldata row = rows.rowAt(i);
+            (bytes32 id, Lane storage lane) = Identity.identifyRow(words, row);
+            ChannelWord word = lane.word;
+            uint256 amount = row.amountOf();
+            if (!word.pays(Identity.epochOf(row.salt), amount)) {
+                emit RowSkipped(id);
+                continue;
+            }
+            if (!_isSigned(domain, id, row, amount)) {
+                emit RowSkipped(id);
+                continue;
+            }
+
+            lane.word = word.withSettled(amount);
+            emit Settled(id, row.payerOf(), payee, amount);
+            unchecked {
+                paid += amount - word.settled(); // at most 96 bits a row
+            }
         }
 
-        uint256 refund = _finalize(channel, id, lane, word);
+        _push(token, payee, paid);
+    }
 
-        _push(channel.token, channel.payee, paid);
-        _push(channel.token, channel.payer, refund);
+    /// @inheritdoc IPaymentChannels
+    function close(Channel calldata channel, uint128 cumulativeAmount, bytes calldata signature) external {
+        (bytes32 id, Lane storage lane, ChannelWord word) = _load(channel);
+        require(msg.sender == channel.payeeOf(), NotPayee(channel.payeeOf()));
+        _close(channel, id, lane, word, cumulativeAmount, signature);
+    }
+
+    /// @inheritdoc IPaymentChannels
+    function closeWithAuthorization(
+        Channel calldata channel,
+        uint128 cumulativeAmount,
+        bytes calldata voucherSignature,
+        bytes calldata payeeSignature
+    ) external {
+        (bytes32 id, Lane storage lane, ChannelWord word) = _load(channel);
+        bytes32 digest = closeAuthorizationDigest(id, cumulativeAmount);
+        require(ECDSA.isSignedBy(digest, channel.payeeOf(), payeeSignature), InvalidAuthorization());
+        _close(channel, id, lane, word, cumulativeAmount, voucherSignature);
+    }
+
+    /// @inheritdoc IPaymentChannels
+    function closeBatch(address token, VoucherRow[] calldata rows) external returns (uint256 paid) {
+        bytes32 domain = domainSeparator();
+        uint256 words = Identity.prepare(msg.sender, token);
+        for (uint256 i = 0; i < rows.length; ++i) {
+            unchecked {
+                paid += _closeRow(token, domain, words, rows.rowAt(i));
+            }
+        }
+
+        _push(token, msg.sender, paid);
     }
 
     /* ANYONE'S ACTION */
@@ -153,26 +162,26 @@ contract PaymentChannels is IPaymentChannels {
     /* VIEWS */
 
     /// @inheritdoc IPaymentChannels
-    function domainSeparator() public view returns (bytes32) {
-        return block.chainid == DEPLOYMENT_CHAIN_ID ? DEPLOYMENT_DOMAIN_SEPARATOR : _computeDomainSeparator();
+    function channelId(Channel calldata channel) external view returns (bytes32 id) {
+        (id,) = Identity.identify(channel.payer, channel.payee, channel.token, channel.salt, channel.authorizedSigner);
     }
 
     /// @inheritdoc IPaymentChannels
-    function channelId(Channel memory channel) external view returns (bytes32 id) {
-        (id,) = _identify(channel);
+    function voucherDigest(bytes32 id, uint128 cumulativeAmount) external view returns (bytes32) {
+        return TypedData.digest(domainSeparator(), TypedData.VOUCHER, id, cumulativeAmount);
     }
 
     /// @inheritdoc IPaymentChannels
-    function voucherDigest(bytes32 id, uint128 cumulativeAmount) public view returns (bytes32) {
-        bytes32 structHash = keccak256(abi.encode(VOUCHER_TYPEHASH, id, cumulativeAmount));
-        return keccak256(abi.encodePacked(hex"1901", domainSeparator(), structHash));
+    function closeAuthorizationDigest(bytes32 id, uint128 cumulativeAmount) public view returns (bytes32) {
+        return TypedData.digest(domainSeparator(), TypedData.CLOSE_AUTHORIZATION, id, cumulativeAmount);
     }
 
     /// @inheritdoc IPaymentChannels
-    function channelState(Channel memory channel) public view returns (ChannelState memory state) {
-        (, bytes32 lane) = _identify(channel);
-        ChannelWord word = _words[lane];
-        uint256 epoch = uint32(uint256(channel.salt));
+    function channelState(Channel calldata channel) public view returns (ChannelState memory state) {
+        (, Lane storage lane) =
+            Identity.identify(channel.payer, channel.payee, channel.token, channel.salt, channel.authorizedSigner);
+        ChannelWord word = lane.word;
+        uint256 epoch = Identity.epochOf(channel.salt);
         if (word.isUnused() || word.epoch() < epoch) return state;
         if (word.epoch() > epoch) {
             state.status = Status.Finalized;
@@ -198,85 +207,74 @@ contract PaymentChannels is IPaymentChannels {
 
     /* INTERNAL */
 
-    /// @dev The live channel of this description, or a revert: an epoch that is over or was never opened is not live.
-    function _load(Channel memory channel) private view returns (bytes32 id, bytes32 lane, ChannelWord word) {
-        (id, lane) = _identify(channel);
-        word = _words[lane];
-        uint256 epoch = uint32(uint256(channel.salt));
-        require(!word.isUnused() && word.epoch() >= epoch, ChannelNotFound(id));
-        require(word.epoch() == epoch && !word.isFinalized(), ChannelFinalized(id));
-    }
-
-    /// @dev `id` and `lane` hash the same five words; the id adds contract and chain, the lane drops the epoch.
-    function _identify(Channel memory channel) private view returns (bytes32 id, bytes32 lane) {
-        assembly ("memory-safe") {
-            let words := mload(0x40)
-            let salt := mload(add(channel, 0x80))
-            mstore(words, mload(channel))
-            mstore(add(words, 0x20), mload(add(channel, 0x20)))
-            mstore(add(words, 0x40), mload(add(channel, 0x40)))
-            mstore(add(words, 0x60), salt)
-            mstore(add(words, 0x80), mload(add(channel, 0x60)))
-            mstore(add(words, 0xa0), address())
-            mstore(add(words, 0xc0), chainid())
-            id := keccak256(words, 0xe0)
-            mstore(add(words, 0x60), shr(32, salt))
-            lane := keccak256(words, 0xa0)
+    function _pullFromSender(address token, uint256 amount) private {
+        if (token == address(0)) {
+            require(msg.value == amount, WrongValue(amount, msg.value));
+            return;
         }
+        require(msg.value == 0, WrongValue(0, msg.value));
+        _pull(token, amount, token, abi.encodeCall(IERC20.transferFrom, (msg.sender, address(this), amount)));
     }
 
-    function _checkDeposit(uint256 amount, uint256 deposit) private pure {
-        require(amount != 0, ZeroDeposit());
-        require(deposit <= type(uint96).max, DepositOverflow(deposit));
-    }
-
-    function _checkVoucher(
-        Channel memory channel,
+    function _close(
+        Channel calldata channel,
         bytes32 id,
+        Lane storage lane,
         ChannelWord word,
-        uint128 cumulativeAmount,
+        uint256 cumulativeAmount,
         bytes calldata signature
-    ) private view {
-        require(cumulativeAmount <= word.deposit(), AmountExceedsDeposit(cumulativeAmount, word.deposit()));
-        address signer = channel.authorizedSigner == address(0) ? channel.payer : channel.authorizedSigner;
-        address recovered = ECDSA.recover(voucherDigest(id, cumulativeAmount), signature);
-        require(recovered != address(0) && recovered == signer, InvalidSignature());
-    }
-
-    function _finalize(Channel memory channel, bytes32 id, bytes32 lane, ChannelWord word)
-        private
-        returns (uint256 refund)
-    {
+    ) private {
         uint256 settled = word.settled();
-        refund = word.deposit() - settled;
-        _words[lane] = word.withCloseRequestedAt(ChannelWordLib.FINALIZED);
-        emit ChannelClosed(id, channel.payer, channel.payee, settled, refund);
+        uint256 paid = 0;
+        if (cumulativeAmount > settled) {
+            _checkVoucher(channel, id, word, cumulativeAmount, signature);
+            unchecked {
+                paid = cumulativeAmount - settled;
+            }
+            settled = cumulativeAmount;
+        }
+
+        uint256 refund = _finalize(id, lane, word, channel.payerOf(), channel.payeeOf(), settled);
+
+        _push(channel.tokenOf(), channel.payeeOf(), paid);
+        _push(channel.tokenOf(), channel.payerOf(), refund);
     }
 
-    function _pull(address token, uint256 amount) private {
-        uint256 value = token == address(0) ? amount : 0;
-        require(msg.value == value, WrongValue(value, msg.value));
-        if (token == address(0)) return;
-        require(token.code.length != 0, InvalidToken(token));
-        require(Transfers.tryPull(token, msg.sender, amount), TokenTransferFailed(token));
+    /// @return paid What the row's voucher adds for the payee; zero if the row is skipped. The refund is pushed here.
+    function _closeRow(address token, bytes32 domain, uint256 words, VoucherRow calldata row)
+        private
+        returns (uint256 paid)
+    {
+        (bytes32 id, Lane storage lane) = Identity.identifyRow(words, row);
+        ChannelWord word = lane.word;
+        uint256 amount = row.amountOf();
+        uint256 settled = word.settled();
+        if (word.pays(Identity.epochOf(row.salt), amount)) {
+            if (!_isSigned(domain, id, row, amount)) return _skip(id);
+            unchecked {
+                paid = amount - settled;
+            }
+            settled = amount;
+        } else if (!word.isLive(Identity.epochOf(row.salt)) || amount > settled) {
+            return _skip(id);
+        }
+        uint256 refund = _finalize(id, lane, word, row.payerOf(), msg.sender, settled);
+
+        _push(token, row.payerOf(), refund);
     }
 
-    /// @dev A push that fails is kept, so neither side can block the other; one that was starved of gas is a revert, so
-    /// no sender can force a share to be kept.
-    function _push(address token, address to, uint256 amount) private {
-        if (amount == 0) return;
-        uint256 gasBefore = gasleft();
-        if (Transfers.tryPush(token, to, amount, Transfers.PUSH_GAS)) return;
-        require(gasBefore >= Transfers.PUSH_GAS_NEEDED, GasTooLow());
-        keptShare[token][to] += amount;
-        emit ShareKept(token, to, amount);
+    function _isSigned(bytes32 domain, bytes32 id, VoucherRow calldata row, uint256 amount)
+        private
+        view
+        returns (bool)
+    {
+        bytes32 digest = TypedData.digest(domain, TypedData.VOUCHER, id, amount);
+        (uint256 r, uint256 s, uint256 v) = row.signature();
+        return ECDSA.isSignedBy(digest, row.signerOf(), r, s, v);
     }
 
-    function _computeDomainSeparator() private view returns (bytes32) {
-        return keccak256(
-            abi.encode(
-                DOMAIN_TYPEHASH, keccak256("EVM Payment Channel"), keccak256("1"), block.chainid, address(this)
-            )
-        );
+    function _skip(bytes32 id) private returns (uint256 paid) {
+        emit RowSkipped(id);
+        return 0;
     }
 }

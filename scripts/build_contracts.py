@@ -25,6 +25,8 @@ CONTRACTS_DIRECTORY = ROOT / "contracts"
 ARTIFACTS_DIRECTORY = ROOT / "src" / "channelpay" / "chain" / "artifacts"
 TARGETS = {
     "PaymentChannels": "contracts/PaymentChannels.sol",
+    "RevenueSplitter": "contracts/RevenueSplitter.sol",
+    "RevenueSplitterFactory": "contracts/RevenueSplitterFactory.sol",
     "TestToken": "contracts/mocks/TestToken.sol",
 }
 SETTINGS = {
@@ -46,7 +48,17 @@ class BuildError(Exception):
 
 
 def compile_sources(sources: dict[str, str], outputs: dict[str, list[str]]) -> dict[str, Any]:
-    """Run solc over `sources` (path to text); `outputs` names what to emit for each path."""
+    """Compile `sources` (path to text), of which a warning is an error too; `outputs` names what to
+    emit for each path.
+    """
+    output = run_compiler(sources, outputs)
+    if warnings := output.get("errors"):
+        raise BuildError("".join(warning["formattedMessage"] for warning in warnings))
+    return output
+
+
+def run_compiler(sources: dict[str, str], outputs: dict[str, list[str]]) -> dict[str, Any]:
+    """What solc answers, warnings included."""
     selection = {path: {"*": names} for path, names in outputs.items()}
     standard_input = {
         "language": "Solidity",
@@ -57,8 +69,6 @@ def compile_sources(sources: dict[str, str], outputs: dict[str, list[str]]) -> d
         output: dict[str, Any] = solcx.compile_standard(standard_input, solc_binary=SOLC)
     except SolcError as error:
         raise BuildError(error.message) from error
-    if warnings := output.get("errors"):
-        raise BuildError("".join(warning["formattedMessage"] for warning in warnings))
     return output
 
 

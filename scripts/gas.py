@@ -2,8 +2,8 @@
 
 Usage: python scripts/gas.py [--check]
 
-Prints a table and writes `docs/gas.md` and `docs/gas.json`. `--check` writes nothing and exits with
-1 if a figure has grown by more than 1 % over the one in `docs/gas.json`.
+Prints the tables and writes `docs/gas.md` and `docs/gas.json`. `--check` writes nothing and exits
+with 1 if a figure has grown by more than 1 % over the one in `docs/gas.json`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from eth_account import Account
@@ -22,48 +21,27 @@ from channelpay.chain.connection import connect
 from channelpay.chain.contract import Erc20, PaymentChannelsContract
 from channelpay.chain.sender import Sender
 from channelpay.chain.types import ContractCall
-from channelpay.protocol.eip712 import VoucherSigner
+from channelpay.protocol.eip712 import VoucherSigner, sign_close_authorization
 from channelpay.protocol.keccak import keccak256
-from channelpay.protocol.types import NATIVE, ZERO_ADDRESS, Address, Channel
+from channelpay.protocol.types import NATIVE, ZERO_ADDRESS, Address, Channel, Voucher
 from channelpay.testing import anvil_chain
 from channelpay.testing.furnished import FurnishedChain, furnish
+from channelpay.testing.token import (
+    NO_DEADLINE,
+    UNLIMITED,
+    sign_authorization,
+    sign_permit,
+    transfer,
+)
+from scripts.gas_page import page, tables
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 TABLE_FILE = DOCS / "gas.md"
 FIGURES_FILE = DOCS / "gas.json"
 GROWTH_PERCENT_MAX = 1
-UNLIMITED = 2**256 - 1
+BATCH_ROWS = 10
 SALT = keccak256(b"a lane for measuring")[:28]
 """No zero bytes to speak of, as in the lanes that clients pick."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One line of the table; all in gas. `floor` is what the opcodes cost that no design avoids."""
-
-    name: str
-    reach: int | None = None
-    floor: int | None = None
-    peer: int | None = None
-    peer_name: str = ""
-
-
-ROWS = (
-    Row("open, ETH", 50_200, 46_000, 116_700, "Machinomy"),
-    Row("re-open, ETH", 33_200),
-    Row("top up, ETH", 31_500, peer=40_100),
-    Row("settle, ETH"),
-    Row("close, ETH", 53_900, 49_800, 56_800, "Machinomy"),
-    Row("request close, ETH"),
-    Row("withdraw, ETH"),
-    Row("open, ERC-20", 69_200, 64_500, 69_300, "Tempo"),
-    Row("re-open, ERC-20", 52_100),
-    Row("top up, ERC-20", 52_400, peer=52_400),
-    Row("settle, ERC-20", 52_600, peer=59_500, peer_name="µRaiden"),
-    Row("close, ERC-20", 61_500, 55_300, 64_000, "Tempo"),
-    Row("request close, ERC-20"),
-    Row("withdraw, ERC-20"),
-)
 
 
 class Meter:
@@ -73,25 +51,27 @@ class Meter:
         self._chain = furnished.chain
         self.token = furnished.token
         self._deployment = furnished.deployment
-        connection = connect(furnished.chain.rpc_url)
-        payer, payee, neighbour = furnished.chain.accounts[:3]
-        self._contract = PaymentChannelsContract(connection, furnished.deployment)
-        self._erc20 = Erc20(connection, furnished.token)
-        self._payer = Sender(connection, Account.from_key(payer.private_key))
-        self._payee = Sender(connection, Account.from_key(payee.private_key))
-        self._signer = VoucherSigner(furnished.deployment, payer.private_key)
-        self._parties = (payer.address, payee.address)
-        self._neighbour = neighbour.address
+        self._connection = connect(furnished.chain.rpc_url)
+        self._payer_account, payee, self._neighbour = furnished.chain.accounts[:3]
+        self._contract = PaymentChannelsContract(self._connection, furnished.deployment)
+        self._erc20 = Erc20(self._connection, furnished.token)
+        self._payer = Sender(self._connection, Account.from_key(self._payer_account.private_key))
+        self._payee = Sender(self._connection, Account.from_key(payee.private_key))
+        self._signer = VoucherSigner(furnished.deployment, self._payer_account.private_key)
+        self._payee_secret = payee.private_key
+        self._parties = (self._payer_account.address, payee.address)
 
     def prepare(self) -> None:
         """Nobody's token balance is zero, and the allowance has no limit: the usual case."""
         self._use(self._payer, self._erc20.approve(self._deployment.contract, UNLIMITED))
-        other = Channel(self._parties[0], self._neighbour, self.token, ZERO_ADDRESS, bytes(32))
+        other = Channel(
+            self._parties[0], self._neighbour.address, self.token, ZERO_ADDRESS, bytes(32)
+        )
         self._use(self._payer, self._contract.open(other, 10**6))
 
     def measure(self, token: Address, unit: int) -> dict[str, int]:
         """Each action's gas in one token, with amounts of a few units of it."""
-        channel = Channel(*self._parties, token, ZERO_ADDRESS, SALT + bytes(4))
+        channel = self._channel(token, SALT)
         contract = self._contract
         used = {
             "open": self._use(self._payer, contract.open(channel, 10 * unit)),
@@ -104,11 +84,87 @@ class Meter:
         again = channel.with_epoch(1)
         used["re-open"] = self._use(self._payer, contract.open(again, 10 * unit))
         used["close"] = self._use(self._payee, contract.close(*self._voucher(again, 4 * unit)))
-        return used
+        return used | self._measure_authorized_close(channel.with_epoch(2), unit)
+
+    def measure_batches(self, token: Address, unit: int) -> dict[str, int]:
+        """What one row more costs."""
+        rows = [self._open_row(token, number, unit) for number in range(BATCH_ROWS)]
+        settle = self._contract.settle_batch
+        one = self._use(self._payee, settle(self._parties[1], token, rows[:1]))
+        rest = self._use(self._payee, settle(self._parties[1], token, rows[1:]))
+        closes = [(channel, self._sign(channel, 8 * unit)) for channel, _ in rows]
+        close_one = self._use(self._payee, self._contract.close_batch(token, closes[:1]))
+        close_rest = self._use(self._payee, self._contract.close_batch(token, closes[1:]))
+        more_rows = BATCH_ROWS - 2
+        return {
+            "settle a batch of one": one,
+            "one more settlement in a batch": round((rest - one) / more_rows),
+            "close a batch of one": close_one,
+            "one more close in a batch": round((close_rest - close_one) / more_rows),
+        }
+
+    def measure_signed_funding(self) -> dict[str, int]:
+        """Opens whose money comes by a signature, from a payer who allowed nothing before."""
+        approve = self._erc20.approve
+        self._use(self._payer, approve(self._deployment.contract, 0))
+        return {
+            "open with permit, ERC-20": self._use(self._payer, self._permitted_open()),
+            "open with authorization, ERC-20": self._use(self._payee, self._authorized_open()),
+            "approve, ERC-20": self._use(
+                self._payer, approve(self._deployment.contract, UNLIMITED)
+            ),
+        }
+
+    def measure_plain(self) -> dict[str, int]:
+        """What a payment costs without a channel."""
+        payee = self._parties[1]
+        token_transfer = transfer(self._connection, self.token, payee, 10**6)
+        return {
+            "plain transfer, ETH": self._use(self._payer, ContractCall(payee, value_wei=10**15)),
+            "plain transfer, ERC-20": self._use(self._payer, token_transfer),
+        }
+
+    def _measure_authorized_close(self, channel: Channel, unit: int) -> dict[str, int]:
+        self._use(self._payer, self._contract.open(channel, 10 * unit))
+        amount = 4 * unit
+        voucher = self._sign(channel, amount)
+        authorization = sign_close_authorization(
+            self._deployment, self._payee_secret, voucher.channel_id, amount
+        )
+        call = self._contract.close_with_authorization(
+            channel, amount, voucher.signature, authorization
+        )
+        return {"close with authorization": self._use(self._payer, call)}
+
+    def _open_row(self, token: Address, number: int, unit: int) -> tuple[Channel, Voucher]:
+        channel = self._channel(token, keccak256(b"row" + bytes([number]))[:28])
+        self._use(self._payer, self._contract.open(channel, 10 * unit))
+        return channel, self._sign(channel, 4 * unit)
+
+    def _permitted_open(self) -> ContractCall:
+        channel, deposit = self._channel(self.token, keccak256(b"permit")[:28]), 10**7
+        contract = self._deployment.contract
+        signature = sign_permit(
+            self._connection, self.token, self._payer_account, contract, deposit
+        )
+        return self._contract.open_with_permit(channel, deposit, NO_DEADLINE, signature)
+
+    def _authorized_open(self) -> ContractCall:
+        channel, deposit = self._channel(self.token, keccak256(b"authorization")[:28]), 10**7
+        contract, nonce = self._deployment.contract, channel.authorization_nonce
+        signature = sign_authorization(
+            self._connection, self.token, self._payer_account, contract, deposit, nonce
+        )
+        return self._contract.open_with_authorization(channel, deposit, NO_DEADLINE, signature)
+
+    def _channel(self, token: Address, lane_salt: bytes) -> Channel:
+        return Channel(*self._parties, token, ZERO_ADDRESS, lane_salt + bytes(4))
 
     def _voucher(self, channel: Channel, cumulative: int) -> tuple[Channel, int, bytes]:
-        voucher = self._signer.sign(channel.id(self._deployment), cumulative)
-        return channel, cumulative, voucher.signature
+        return channel, cumulative, self._sign(channel, cumulative).signature
+
+    def _sign(self, channel: Channel, cumulative: int) -> Voucher:
+        return self._signer.sign(channel.id(self._deployment), cumulative)
 
     def _use(self, sender: Sender, call: ContractCall) -> int:
         return sender.send(call).gas_used
@@ -126,10 +182,17 @@ def meter() -> Iterator[Meter]:
 def measure() -> dict[str, int]:
     """Gas used by the name of each row."""
     with meter() as one:
-        eth = one.measure(NATIVE, 10**17)
-        erc20 = one.measure(one.token, 10**6)
-    kinds = (("ETH", eth), ("ERC-20", erc20))
-    return {f"{action}, {kind}": gas for kind, used in kinds for action, gas in used.items()}
+        kinds = (("ETH", NATIVE, 10**17), ("ERC-20", one.token, 10**6))
+        actions = {kind: one.measure(token, unit) for kind, token, unit in kinds}
+        batches = {kind: one.measure_batches(token, unit) for kind, token, unit in kinds}
+        rest = one.measure_plain() | one.measure_signed_funding()
+    named = {
+        f"{action}, {kind}": gas
+        for measured in (actions, batches)
+        for kind, used in measured.items()
+        for action, gas in used.items()
+    }
+    return named | rest
 
 
 def grown(figures: dict[str, int], committed: dict[str, int]) -> list[str]:
@@ -141,50 +204,13 @@ def grown(figures: dict[str, int], committed: dict[str, int]) -> list[str]:
     ]
 
 
-def render(figures: dict[str, int]) -> str:
-    """The table in Markdown."""
-    lines = [
-        "| transaction | gas used | floor | to reach | best peer |",
-        "|---|---:|---:|---:|---:|",
-        *(_line(row, figures[row.name]) for row in ROWS),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _line(row: Row, gas: int) -> str:
-    goal = _cell(row.reach) + (" (missed)" if row.reach is not None and gas > row.reach else "")
-    peer = f"{_cell(row.peer)} {row.peer_name}".strip()
-    return f"| {row.name} | {gas:,} | {_cell(row.floor)} | {goal} | {peer} |"
-
-
-def _cell(gas: int | None) -> str:
-    return "" if gas is None else f"{gas:,}"
-
-
-def page(figures: dict[str, int]) -> str:
-    """The text of `docs/gas.md`."""
-    return f"""# Gas
-
-Written by `make gas`; a test fails when a figure grows by more than {GROWTH_PERCENT_MAX} %.
-
-`gasUsed` of whole transactions, from the receipts of anvil under the rules of the Prague fork: a
-plain ERC-20, unlimited allowance, no balance zero before, vouchers signed by the payer's own key,
-`settle` and `close` sent by the payee, `close` with one voucher and a refund. A re-open uses the
-storage slot of a finalized channel again.
-
-{render(figures)}
-The floor is the sum of the opcodes that no design avoids. The best peer is the cheapest of the
-other contracts with a full implementation, measured in the same way.
-"""
-
-
 def main() -> int:
     """Measure, then write or compare."""
     parser = argparse.ArgumentParser(description="What each transaction costs.")
     parser.add_argument("--check", action="store_true", help="write nothing, compare")
     arguments = parser.parse_args()
     figures = measure()
-    print(render(figures), end="")
+    print(tables(figures), end="")
     if arguments.check:
         worse = grown(figures, json.loads(FIGURES_FILE.read_text(encoding="utf-8")))
         print("".join(f"{line}\n" for line in worse), end="", file=sys.stderr)

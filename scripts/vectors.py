@@ -29,12 +29,11 @@ MNEMONIC = "test test test test test test test test test test test junk"
 ZERO_ADDRESS = "0x" + "00" * 20
 CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 CHANNEL_WORDS = ["address", "address", "address", "bytes32", "address"]
-VOUCHER_TYPES = {
-    "Voucher": [
-        {"name": "channelId", "type": "bytes32"},
-        {"name": "cumulativeAmount", "type": "uint128"},
-    ]
-}
+VOUCHER, CLOSE_AUTHORIZATION = "Voucher", "CloseAuthorization"
+MESSAGE_FIELDS = [
+    {"name": "channelId", "type": "bytes32"},
+    {"name": "cumulativeAmount", "type": "uint128"},
+]
 
 
 def known_account(index: int) -> LocalAccount:
@@ -93,16 +92,15 @@ class Case:
         salt = self.salt_high.to_bytes(32, "big")
         return keccak(encode(CHANNEL_WORDS, self.words(salt)))
 
-    @property
-    def typed_data(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    def typed_data(self, kind: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         domain = {
             "name": "EVM Payment Channel",
             "version": "1",
             "chainId": self.chain_id,
             "verifyingContract": self.contract,
         }
-        voucher = {"channelId": self.channel_id, "cumulativeAmount": self.cumulative_amount}
-        return domain, VOUCHER_TYPES, voucher
+        message = {"channelId": self.channel_id, "cumulativeAmount": self.cumulative_amount}
+        return domain, {kind: MESSAGE_FIELDS}, message
 
 
 CASES = [
@@ -140,13 +138,13 @@ def channel_of(case: Case) -> dict[str, str]:
     }
 
 
-def sign(case: Case, key: LocalAccount) -> bytes:
-    signed = key.sign_typed_data(*case.typed_data)
+def sign(case: Case, key: LocalAccount, kind: str = VOUCHER) -> bytes:
+    signed = key.sign_typed_data(*case.typed_data(kind))
     return bytes(signed.signature)
 
 
 def voucher_vector(case: Case) -> dict[str, Any]:
-    signable = encode_typed_data(*case.typed_data)
+    signable = encode_typed_data(*case.typed_data(VOUCHER))
     return {
         "description": case.description,
         "chainId": case.chain_id,
@@ -156,12 +154,28 @@ def voucher_vector(case: Case) -> dict[str, Any]:
         "channelId": to_hex(case.channel_id),
         "lane": to_hex(case.lane),
         "domainSeparator": to_hex(signable.header),
+    } | signed_members(case, case.signer, VOUCHER)
+
+
+def close_authorization_vector(case: Case) -> dict[str, Any]:
+    return {
+        "description": case.description,
+        "chainId": case.chain_id,
+        "contract": case.contract,
+        "channel": channel_of(case),
+        "channelId": to_hex(case.channel_id),
+    } | signed_members(case, PAYEE, CLOSE_AUTHORIZATION)
+
+
+def signed_members(case: Case, key: LocalAccount, kind: str) -> dict[str, str]:
+    signable = encode_typed_data(*case.typed_data(kind))
+    return {
         "cumulativeAmount": str(case.cumulative_amount),
         "structHash": to_hex(signable.body),
         "digest": to_hex(keccak(b"\x19" + signable.version + signable.header + signable.body)),
-        "privateKey": to_hex(case.signer.key),
-        "signature": to_hex(sign(case, case.signer)),
-        "signer": case.signer.address.lower(),
+        "privateKey": to_hex(key.key),
+        "signature": to_hex(sign(case, key, kind)),
+        "signer": key.address.lower(),
     }
 
 
@@ -215,9 +229,11 @@ def invalid_vectors() -> list[dict[str, Any]]:
 
 def voucher_vectors() -> dict[str, Any]:
     return {
-        "description": "Channel ids and vouchers. Everybody knows the private keys: tests only.",
+        "description": "Channel ids, vouchers, and the payee's close authorizations. "
+        "Everybody knows the private keys: tests only.",
         "vouchers": [voucher_vector(case) for case in CASES],
         "invalid": invalid_vectors(),
+        "closeAuthorizations": [close_authorization_vector(case) for case in CASES],
     }
 
 

@@ -7,6 +7,7 @@ ChannelPayError
 │   └── MethodUnsupported            … is for another payment method or intent        400
 ├── ConfigError                      a setting is missing or contradicts another exit 2
 ├── NotFound                         account, channel or file is not there       exit 5, 404
+│   └── NotGenuine                   another contract's code is at an address
 ├── NetworkError                     chain or site not reachable: retry later    exit 3, 503
 │   ├── WrongChain                   the node serves another chain than expected
 │   └── StoreUnavailable             the payee's books cannot be written now
@@ -119,6 +120,12 @@ class NotFound(ChannelPayError):
     title = "Not Found"
     status = 404
     exit_code = 5
+
+
+class NotGenuine(NotFound):
+    code = "not-genuine"
+    title = "Not the Genuine Contract"
+    hint = "Use the address that 'channelpay contract address' or 'channelpay dev' prints."
 
 
 class NetworkError(ChannelPayError):

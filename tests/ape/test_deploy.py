@@ -1,4 +1,4 @@
-"""`ape run deploy` does what `python scripts/deploy.py` does."""
+"""`ape run deploy` does what `channelpay contract deploy` does."""
 
 from __future__ import annotations
 

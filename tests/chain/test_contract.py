@@ -20,7 +20,7 @@ from channelpay.chain.events import (
 )
 from channelpay.chain.sender import Sender
 from channelpay.chain.types import ContractCall
-from channelpay.errors import ChainReverted, InputError, NotFound, WrongChain
+from channelpay.errors import ChainReverted, InputError, NotFound, NotGenuine, WrongChain
 from channelpay.protocol.eip712 import VoucherHasher, VoucherSigner, domain_separator
 from channelpay.protocol.types import (
     ABSENT,
@@ -207,7 +207,9 @@ def test_only_the_shipped_code_is_genuine(
     furnished: FurnishedChain, contract: PaymentChannelsContract, connection: Connection
 ) -> None:
     contract.require_genuine()
-    for other in (furnished.token, furnished.chain.accounts[0].address):
-        impostor = PaymentChannelsContract(connection, Deployment(31337, other))
-        with pytest.raises(NotFound, match="not the PaymentChannels contract"):
-            impostor.require_genuine()
+    impostor = PaymentChannelsContract(connection, Deployment(31337, furnished.token))
+    with pytest.raises(NotGenuine, match="not the PaymentChannels contract"):
+        impostor.require_genuine()
+    person = Deployment(31337, furnished.chain.accounts[0].address)
+    with pytest.raises(NotFound, match="there is no contract"):
+        PaymentChannelsContract(connection, person).require_genuine()

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
-from channelpay.cli import account, channel, pay, root
+from channelpay.cli import account, channel, contract, pay, root
 from channelpay.cli.output import Output
 from channelpay.errors import ChannelNotFound, ChannelPayError, ConfigError, NetworkError
 from tests.cli.conftest import Run
@@ -19,6 +19,7 @@ from tests.cli.conftest import Run
 COMMANDS = [
     *account.account.commands.values(),
     *channel.channel.commands.values(),
+    *contract.contract.commands.values(),
     pay.pay,
 ]
 
@@ -30,7 +31,9 @@ def test_every_commands_help_has_an_example(command: click.Command) -> None:
     assert command.help
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["account", "--help"], ["pay", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["account", "--help"], ["contract", "--help"], ["pay", "--help"]]
+)
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     program = (
         "import sys\n"
@@ -50,7 +53,7 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
 def test_all_commands_are_listed_with_their_help(run: Run) -> None:
     result = run("--help")
     assert result.exit_code == 0
-    for name in ("account", "channel", "dev", "pay", "site"):
+    for name in ("account", "channel", "contract", "dev", "pay", "site"):
         assert f"\n  {name} " in result.output
 
 

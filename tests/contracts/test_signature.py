@@ -11,7 +11,7 @@ from coincurve import PublicKey
 from channelpay.protocol.eip712 import VoucherHasher, VoucherSigner, address_of, domain_separator
 from channelpay.protocol.types import Address, Channel, Deployment, Voucher
 from channelpay.testing.evm import CHAIN_ID
-from tests.contracts.world import World, as_struct, reverts
+from tests.contracts.world import World, as_struct, reverts, short
 
 CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 OTHER_CHAIN_ID = 1
@@ -37,8 +37,7 @@ def high_s(signature: bytes) -> bytes:
 
 def compact(signature: bytes) -> bytes:
     """The 64 bytes of EIP-2098."""
-    s = int.from_bytes(signature[32:64], "big") | (signature[64] - 27) << 255
-    return signature[:32] + s.to_bytes(32, "big")
+    return signature[:32] + short(signature)
 
 
 MUTATIONS: dict[str, Callable[[bytes], bytes]] = {

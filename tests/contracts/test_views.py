@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from eth_typing import Address as EvmAddress
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from channelpay.protocol.eip712 import VoucherHasher, domain_separator
-from channelpay.protocol.keccak import keccak256
 from channelpay.protocol.types import (
     AMOUNT_MAX,
     DEPOSIT_MAX,
@@ -19,6 +19,7 @@ from channelpay.protocol.types import (
 )
 from tests.contracts.world import (
     GRACE_SECONDS,
+    Reverted,
     World,
     as_state,
     as_struct,
@@ -70,7 +71,7 @@ def test_lanes_are_those_of_python(world: World, channel: Channel) -> None:
         channel.authorized_signer,
         channel.salt,
     )
-    slot = int.from_bytes(keccak256(opened.lane + bytes(32)), "big")
+    slot = int.from_bytes(opened.lane, "big")
     with world.rolled_back():
         world.open(opened, 100)
         state = world.chain.state_at(world.chain.head.header)
@@ -152,12 +153,32 @@ def test_fields_of_the_word_never_touch_each_other(
     assert state == ChannelState(ChannelStatus.CLOSING, deposit + added, settled, requested_at)
 
 
-def test_calldata_with_dirty_addresses_is_refused(world: World) -> None:
+ADDRESS_WORDS = range(4)
+
+
+@pytest.mark.parametrize("word", ADDRESS_WORDS)
+@pytest.mark.parametrize("function", ["requestClose", "withdraw"])
+def test_an_action_with_dirty_addresses_finds_no_channel(
+    world: World, function: str, word: int
+) -> None:
     """Else one channel had many descriptions."""
     channel = world.channel()
     world.open(channel, 100)
-    data = bytearray(world.contract.abi.encode("requestClose", as_struct(channel)))
-    data[4] = 1
 
+    with pytest.raises(Reverted, match="ChannelNotFound"):
+        world.send_data(world.payer, world.contract.address, dirty(world, function, channel, word))
+
+
+@pytest.mark.parametrize("word", ADDRESS_WORDS)
+@pytest.mark.parametrize("function", ["channelId", "channelState"])
+def test_a_view_with_dirty_addresses_is_refused(world: World, function: str, word: int) -> None:
     with reverts(""):
-        world.send_data(world.payer, world.contract.address, bytes(data))
+        data = dirty(world, function, world.channel(), word)
+        world.send_data(world.payer, world.contract.address, data)
+
+
+def dirty(world: World, function: str, channel: Channel, word: int) -> bytes:
+    """Calldata with a bit set in front of one of the description's four addresses."""
+    data = bytearray(world.contract.abi.encode(function, as_struct(channel)))
+    data[4 + 32 * word] = 1
+    return bytes(data)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -13,7 +13,7 @@ from eth_account import Account as EthAccount
 from eth_typing import Address as EvmAddress
 
 from channelpay.chain import artifacts
-from channelpay.protocol.eip712 import VoucherSigner
+from channelpay.protocol.eip712 import VoucherSigner, sign_close_authorization
 from channelpay.protocol.keccak import keccak256
 from channelpay.protocol.types import (
     NATIVE,
@@ -44,6 +44,8 @@ TOKENS_MINTED = 2**100
 """What payer and stranger hold of each token, in base units; more than any deposit."""
 UNLIMITED = 2**256 - 1
 GAS = 3_000_000
+BATCH_GAS = 15_000_000
+TRANSFER_TOPIC = int.from_bytes(keccak256(b"Transfer(address,address,uint256)"), "big")
 MOCKS = [f"contracts/mocks/{name}.sol" for name in ("HostileTokens", "HostileWallets", "TestToken")]
 
 
@@ -77,11 +79,18 @@ Sender = DevAccount | Wallet
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """A transaction that succeeded; ``events`` are those of the contract alone."""
+    """A transaction that succeeded; ``events`` are those of the contract alone, ``transfers`` how
+    many ERC-20 transfers tokens logged.
+    """
 
     gas_used: int
     timestamp: int
     events: tuple[Event, ...]
+    transfers: int = 0
+
+
+Row = tuple[bytes, bytes, bytes, int, bytes, bytes]
+"""The contract's struct ``VoucherRow``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +219,11 @@ class World:
     def give_ether(self, wallet: Wallet, value: int) -> None:
         """Pay wei into a wallet through its one function that does not refuse them."""
         self._transact(self.stranger, wallet.address, _execute(ZERO_ADDRESS, 0, b""), value, GAS)
+
+    def force_ether(self, value: int) -> None:
+        """Give the contract wei that it cannot refuse: those of a contract that destroys itself."""
+        bomb = b"\x73" + self.contract.address + b"\xff"  # PUSH20 address, SELFDESTRUCT
+        self._transact(self.stranger, b"", bomb, value, GAS)
 
     def send(
         self,
@@ -353,6 +367,65 @@ class World:
             gas=gas,
         )
 
+    def close_with_authorization(
+        self,
+        channel: Channel,
+        cumulative: int,
+        voucher_signature: bytes | None = None,
+        payee_signature: bytes | None = None,
+        *,
+        sender: Sender | None = None,
+        gas: int = GAS,
+    ) -> Receipt:
+        """``closeWithAuthorization`` by a stranger, with the right signatures, unless told
+        otherwise.
+        """
+        if voucher_signature is None:
+            voucher_signature = self.sign(channel, cumulative)
+        if payee_signature is None:
+            payee_signature = self.sign_close(channel, cumulative)
+        return self.send(
+            sender or self.stranger,
+            self.contract,
+            "closeWithAuthorization",
+            as_struct(channel),
+            cumulative,
+            voucher_signature,
+            payee_signature,
+            gas=gas,
+        )
+
+    def settle_batch(
+        self,
+        payee: Address,
+        token: Address,
+        rows: Iterable[Row],
+        *,
+        sender: Sender | None = None,
+        gas: int = BATCH_GAS,
+    ) -> Receipt:
+        """``settleBatch`` by a stranger unless told otherwise."""
+        sender = sender or self.stranger
+        return self.send(sender, self.contract, "settleBatch", payee, token, list(rows), gas=gas)
+
+    def close_batch(
+        self,
+        token: Address,
+        rows: Iterable[Row],
+        *,
+        sender: Sender | None = None,
+        gas: int = BATCH_GAS,
+    ) -> Receipt:
+        """``closeBatch`` by the payee unless told otherwise."""
+        sender = sender or self.payee
+        return self.send(sender, self.contract, "closeBatch", token, list(rows), gas=gas)
+
+    def row(self, channel: Channel, cumulative: int, signature: bytes | None = None) -> Row:
+        """A row of a batch, with the right signature unless told another."""
+        signature = self.sign(channel, cumulative) if signature is None else signature
+        description = (channel.salt, channel.payer, channel.authorized_signer)
+        return *description, cumulative, signature[:32], short(signature)
+
     def request_close(self, channel: Channel, *, sender: Sender | None = None) -> Receipt:
         """``requestClose`` by the payer unless told otherwise."""
         sender = sender or self.senders[channel.payer]
@@ -382,6 +455,16 @@ class World:
             .sign(channel_id, cumulative)
             .signature
         )
+
+    def sign_close(self, channel: Channel, cumulative: int) -> bytes:
+        """The payee's close authorization."""
+        payee = self.senders[channel.payee]
+        assert isinstance(payee, DevAccount)
+        return self.sign_close_as(payee, self.id(channel), cumulative)
+
+    def sign_close_as(self, signer: DevAccount, channel_id: ChannelId, cumulative: int) -> bytes:
+        """A close authorization by any key."""
+        return sign_close_authorization(self.deployment, signer.private_key, channel_id, cumulative)
 
     def id(self, channel: Channel) -> ChannelId:
         """The channel's id as Python computes it."""
@@ -439,7 +522,8 @@ class World:
             for log in receipt.logs
             if bytes(log.address) == self.contract.address
         )
-        return Receipt(gas_used, block.header.timestamp, events)
+        transfers = sum(log.topics[:1] == (TRANSFER_TOPIC,) for log in receipt.logs)
+        return Receipt(gas_used, block.header.timestamp, events, transfers)
 
     def _signed(
         self, sender: DevAccount, to: bytes, data: bytes, value: int, gas: int, price: int
@@ -488,6 +572,12 @@ def as_state(values: tuple[int, int, int, int]) -> ChannelState:
     """The contract's struct ``ChannelState``."""
     status, *amounts = values
     return ChannelState(list(ChannelStatus)[status], *amounts)
+
+
+def short(signature: bytes) -> bytes:
+    """The word ``vs`` of EIP-2098: s, with v - 27 in its highest bit."""
+    s = int.from_bytes(signature[32:64], "big")
+    return (s | (signature[64] - 27) << 255).to_bytes(32, "big")
 
 
 def contract_address(creator: bytes, nonce: int) -> Address:

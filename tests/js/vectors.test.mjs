@@ -18,17 +18,15 @@ import {
 import { privateKeyToAccount } from "viem/accounts";
 
 const read = (name) => JSON.parse(readFileSync(new URL(`../vectors/${name}.json`, import.meta.url), "utf8"));
-const { vouchers, invalid } = read("vouchers");
+const { vouchers, invalid, closeAuthorizations } = read("vouchers");
 const wire = read("wire");
 
 const EPOCH_BITS = 32n;
 const LANE_WORDS = "address, address, address, bytes32, address";
-const VOUCHER_TYPES = {
-  Voucher: [
-    { name: "channelId", type: "bytes32" },
-    { name: "cumulativeAmount", type: "uint128" },
-  ],
-};
+const MESSAGE_FIELDS = [
+  { name: "channelId", type: "bytes32" },
+  { name: "cumulativeAmount", type: "uint128" },
+];
 const DOMAIN_TYPE = [
   { name: "name", type: "string" },
   { name: "version", type: "string" },
@@ -36,11 +34,11 @@ const DOMAIN_TYPE = [
   { name: "verifyingContract", type: "address" },
 ];
 
-function typedData({ chainId, contract, channelId, cumulativeAmount }) {
+function typedData({ chainId, contract, channelId, cumulativeAmount }, primaryType) {
   return {
     domain: { name: "EVM Payment Channel", version: "1", chainId, verifyingContract: contract },
-    types: VOUCHER_TYPES,
-    primaryType: "Voucher",
+    types: { [primaryType]: MESSAGE_FIELDS },
+    primaryType,
     message: { channelId, cumulativeAmount: BigInt(cumulativeAmount) },
   };
 }
@@ -60,25 +58,32 @@ for (const vector of vouchers) {
     assert.equal(hashOfWords(LANE_WORDS, channel, laneSalt), vector.lane);
   });
 
-  test(`hashes: ${vector.description}`, () => {
-    const data = typedData(vector);
-    const domainTypes = { EIP712Domain: DOMAIN_TYPE };
-    assert.equal(hashDomain({ domain: data.domain, types: domainTypes }), vector.domainSeparator);
-    assert.equal(hashStruct({ data: data.message, primaryType: "Voucher", types: VOUCHER_TYPES }), vector.structHash);
-    assert.equal(hashTypedData(data), vector.digest);
+  test(`domain: ${vector.description}`, () => {
+    const { domain } = typedData(vector, "Voucher");
+    assert.equal(hashDomain({ domain, types: { EIP712Domain: DOMAIN_TYPE } }), vector.domainSeparator);
   });
+}
 
-  test(`signature: ${vector.description}`, async () => {
-    const data = typedData(vector);
-    const signer = await recoverTypedDataAddress({ ...data, signature: vector.signature });
-    assert.equal(signer.toLowerCase(), vector.signer);
-    assert.equal(await privateKeyToAccount(vector.privateKey).signTypedData(data), vector.signature);
-  });
+for (const [kind, vectors] of Object.entries({ Voucher: vouchers, CloseAuthorization: closeAuthorizations })) {
+  for (const vector of vectors) {
+    test(`hashes of a ${kind}: ${vector.description}`, () => {
+      const data = typedData(vector, kind);
+      assert.equal(hashStruct({ data: data.message, primaryType: kind, types: data.types }), vector.structHash);
+      assert.equal(hashTypedData(data), vector.digest);
+    });
+
+    test(`signature of a ${kind}: ${vector.description}`, async () => {
+      const data = typedData(vector, kind);
+      const signer = await recoverTypedDataAddress({ ...data, signature: vector.signature });
+      assert.equal(signer.toLowerCase(), vector.signer);
+      assert.equal(await privateKeyToAccount(vector.privateKey).signTypedData(data), vector.signature);
+    });
+  }
 }
 
 for (const vector of invalid.filter(({ code }) => code === "signer-mismatch")) {
   test(`mismatch: ${vector.description}`, async () => {
-    const signer = await recoverTypedDataAddress({ ...typedData(vector), signature: vector.signature });
+    const signer = await recoverTypedDataAddress({ ...typedData(vector, "Voucher"), signature: vector.signature });
     assert.notEqual(signer.toLowerCase(), vector.signer);
   });
 }

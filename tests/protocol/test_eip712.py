@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from eth_account import Account
+from eth_account.datastructures import SignedMessage
 from eth_account.messages import encode_typed_data
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +16,12 @@ from channelpay.errors import (
     SignerMismatch,
     WrongRecoveryId,
 )
-from channelpay.protocol.eip712 import VoucherHasher, VoucherSigner
+from channelpay.protocol.eip712 import (
+    VoucherHasher,
+    VoucherSigner,
+    close_authorization_digest,
+    sign_close_authorization,
+)
 from channelpay.protocol.types import Address, ChannelId, Deployment, Voucher
 from tests.protocol.strategies import (
     CURVE_ORDER,
@@ -39,10 +45,9 @@ def voucher_with(signature: bytes) -> Voucher:
     return Voucher(GOOD.channel_id, GOOD.cumulative_amount, signature)
 
 
-@given(deployments, channel_ids, amounts, secrets)
-def test_signature_is_the_one_of_eth_account(
-    deployment: Deployment, channel_id: ChannelId, amount: int, secret: bytes
-) -> None:
+def signed_by_eth_account(
+    kind: str, deployment: Deployment, channel_id: ChannelId, amount: int, secret: bytes
+) -> SignedMessage:
     domain = {
         "name": "EVM Payment Channel",
         "version": "1",
@@ -50,16 +55,36 @@ def test_signature_is_the_one_of_eth_account(
         "verifyingContract": deployment.contract,
     }
     fields = {"channelId": "bytes32", "cumulativeAmount": "uint128"}
-    types = {"Voucher": [{"name": name, "type": kind} for name, kind in fields.items()]}
+    types = {kind: [{"name": name, "type": type_} for name, type_ in fields.items()]}
     message = {"channelId": channel_id, "cumulativeAmount": amount}
-    signable = encode_typed_data(domain, types, message)
-    signed = Account.sign_message(signable, secret)
+    signed: SignedMessage = Account.sign_message(encode_typed_data(domain, types, message), secret)
+    return signed
+
+
+@given(deployments, channel_ids, amounts, secrets)
+def test_signature_is_the_one_of_eth_account(
+    deployment: Deployment, channel_id: ChannelId, amount: int, secret: bytes
+) -> None:
+    signed = signed_by_eth_account("Voucher", deployment, channel_id, amount, secret)
 
     signer = VoucherSigner(deployment, secret)
     voucher = signer.sign(channel_id, amount)
     assert voucher.signature == bytes(signed.signature)
     assert signer.address == bytes.fromhex(Account.from_key(secret).address[2:])
     assert VoucherHasher(deployment).digest(channel_id, amount) == bytes(signed.message_hash)
+
+
+@given(deployments, channel_ids, amounts, secrets)
+def test_close_authorization_is_the_one_of_eth_account(
+    deployment: Deployment, channel_id: ChannelId, amount: int, secret: bytes
+) -> None:
+    signed = signed_by_eth_account("CloseAuthorization", deployment, channel_id, amount, secret)
+
+    signature = sign_close_authorization(deployment, secret, channel_id, amount)
+    assert signature == bytes(signed.signature)
+    digest = close_authorization_digest(deployment, channel_id, amount)
+    assert digest == bytes(signed.message_hash)
+    assert digest != VoucherHasher(deployment).digest(channel_id, amount)
 
 
 @given(deployments, channel_ids, amounts, secrets)

@@ -11,9 +11,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from channelpay.errors import ChainReverted
 from channelpay.protocol.lifecycle import (
+    CLOSE_REQUEST_TIME_MAX,
     LaneState,
     Payout,
     close,
+    close_with_authorization,
     open_channel,
     request_close,
     settle,
@@ -116,6 +118,7 @@ def test_close_pays_both_sides(
     closed, payout = close(lane, 5, cumulative, by_payee=True)
     assert payout == Payout(to_payee, to_payer)
     assert closed.view(5).status is ChannelStatus.FINALIZED
+    assert close_with_authorization(lane, 5, cumulative, authorized=True) == (closed, payout)
 
 
 def test_close_is_the_payees_and_within_the_deposit() -> None:
@@ -125,11 +128,27 @@ def test_close_is_the_payees_and_within_the_deposit() -> None:
         close(OPEN, 5, 101, by_payee=True)
 
 
+def test_close_by_others_needs_the_payees_authorization() -> None:
+    with reverts("InvalidAuthorization"):
+        close_with_authorization(OPEN, 5, 40, authorized=False)
+    with reverts("AmountExceedsDeposit"):
+        close_with_authorization(OPEN, 5, 101, authorized=True)
+
+
 def test_repeated_close_request_moves_nothing() -> None:
     assert request_close(OPEN, 5, NOW, by_payer=True) == CLOSING
     assert request_close(CLOSING, 5, NOW + 1, by_payer=True) == CLOSING
     with reverts("NotPayer"):
         request_close(OPEN, 5, NOW, by_payer=False)
+
+
+def test_close_request_fits_the_slot_until_the_end_of_32_bit_time() -> None:
+    last = CLOSE_REQUEST_TIME_MAX
+    assert request_close(OPEN, 5, last, by_payer=True).close_requested_at == last == 2**32 - 2
+    assert request_close(CLOSING, 5, last + 1, by_payer=True) == CLOSING
+    for now in (last + 1, last + 2, 2**64):
+        with reverts("TimeOverflow"):
+            request_close(OPEN, 5, now, by_payer=True)
 
 
 def test_withdrawal_waits_for_the_grace_period() -> None:
@@ -164,6 +183,8 @@ def test_only_the_living_epoch_can_be_acted_on(
         settle(lane, epoch, 50)
     with reverts(error):
         close(lane, epoch, 50, by_payee=True)
+    with reverts(error):
+        close_with_authorization(lane, epoch, 50, authorized=False)
     with reverts(error):
         request_close(lane, epoch, NOW, by_payer=True)
     with reverts(error):
@@ -212,6 +233,14 @@ class Lane(RuleBasedStateMachine):
     @rule(epoch=epochs, cumulative=amounts, by_payee=st.booleans())
     def close(self, epoch: int, cumulative: int, *, by_payee: bool) -> None:
         self.pay(epoch, lambda: close(self.lane, epoch, cumulative, by_payee=by_payee))
+
+    @precondition(lambda self: self.lane)
+    @rule(epoch=epochs, cumulative=amounts, authorized=st.booleans())
+    def close_with_authorization(self, epoch: int, cumulative: int, *, authorized: bool) -> None:
+        self.pay(
+            epoch,
+            lambda: close_with_authorization(self.lane, epoch, cumulative, authorized=authorized),
+        )
 
     @precondition(lambda self: self.lane)
     @rule(epoch=epochs, by_payer=st.booleans())

@@ -16,7 +16,9 @@ from channelpay.protocol.eip712 import (
     VOUCHER_TYPEHASH,
     VoucherHasher,
     VoucherSigner,
+    close_authorization_digest,
     domain_separator,
+    sign_close_authorization,
 )
 from channelpay.protocol.keccak import keccak256
 from channelpay.protocol.text import to_hex
@@ -44,6 +46,9 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "vectors.py"
 
 each_voucher = pytest.mark.parametrize("vector", VOUCHERS["vouchers"], ids=description)
 each_invalid = pytest.mark.parametrize("vector", VOUCHERS["invalid"], ids=description)
+each_close_authorization = pytest.mark.parametrize(
+    "vector", VOUCHERS["closeAuthorizations"], ids=description
+)
 each_challenge = pytest.mark.parametrize("vector", WIRE["challenges"], ids=description)
 each_credential = pytest.mark.parametrize("vector", WIRE["credentials"], ids=description)
 each_receipt = pytest.mark.parametrize("vector", WIRE["receipts"], ids=description)
@@ -111,6 +116,17 @@ def test_invalid_vouchers_are_refused_with_their_code(vector: dict[str, Any]) ->
     with pytest.raises(PaymentRefused) as refusal:
         hasher.check(voucher_of(vector), Address(from_hex(vector["signer"])))
     assert refusal.value.code == vector["code"]
+
+
+@each_close_authorization
+def test_close_authorization_of_the_payee(vector: dict[str, Any]) -> None:
+    deployment, voucher = deployment_of(vector), voucher_of(vector)
+    signed = (voucher.channel_id, voucher.cumulative_amount)
+    digest = close_authorization_digest(deployment, *signed)
+    signature = sign_close_authorization(deployment, from_hex(vector["privateKey"]), *signed)
+    assert channel_of(vector).id(deployment) == voucher.channel_id
+    assert (to_hex(digest), signature) == (vector["digest"], voucher.signature)
+    assert vector["signer"] == vector["channel"]["payee"]
 
 
 @each_challenge

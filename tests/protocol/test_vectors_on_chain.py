@@ -39,6 +39,9 @@ DEPLOYER, PAYER, PAYEE, _, STRANGER = dev_accounts()[:5]
 TRANSACTION_GAS = 5_000_000
 
 each_voucher = pytest.mark.parametrize("vector", VOUCHERS["vouchers"], ids=description)
+each_close_authorization = pytest.mark.parametrize(
+    "vector", VOUCHERS["closeAuthorizations"], ids=description
+)
 each_invalid = pytest.mark.parametrize("vector", VOUCHERS["invalid"], ids=description)
 
 
@@ -116,6 +119,17 @@ def test_contract_computes_the_same_ids_and_digests(deploy: Deploy, vector: dict
     assert contract.view("domainSeparator()") == from_hex(vector["domainSeparator"])
     assert contract.view(f"channelId({CHANNEL})", words_of(channel_of(vector))) == from_hex(
         vector["channelId"]
+    )
+    assert digest == from_hex(vector["digest"])
+
+
+@each_close_authorization
+def test_contract_computes_the_same_digest_of_a_close_authorization(
+    deploy: Deploy, vector: dict[str, Any]
+) -> None:
+    contract, voucher = deploy(deployment_of(vector)), voucher_of(vector)
+    digest = contract.view(
+        "closeAuthorizationDigest(bytes32,uint128)", voucher.channel_id, voucher.cumulative_amount
     )
     assert digest == from_hex(vector["digest"])
 

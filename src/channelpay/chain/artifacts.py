@@ -14,28 +14,61 @@ class Artifact:
     """One compiled contract.
 
     ``bytecode`` creates it; ``deployed_bytecode`` is what is then at its address, with zeros where
-    the constructor writes immutables: ``immutable_ranges`` are their (start, length) in bytes.
+    the constructor writes immutables: ``immutable_ranges`` are, for each of them, the (start,
+    length) in bytes of its copies.
     """
 
     name: str
     abi: tuple[dict[str, Any], ...]
     bytecode: bytes
     deployed_bytecode: bytes
-    immutable_ranges: tuple[tuple[int, int], ...]
+    immutable_ranges: tuple[tuple[tuple[int, int], ...], ...]
 
-    def is_code(self, code: bytes) -> bool:
-        """Whether ``code`` is this contract, whatever values its immutables have."""
-        return self._without_immutables(code) == self.deployed_bytecode
+    def difference(self, code: bytes) -> str:
+        """How ``code`` differs from this contract, whatever values its immutables have, in words;
+        empty if it does not. All copies of an immutable must agree: else a getter could say one
+        thing while other code does another.
+        """
+        if len(code) != len(self.deployed_bytecode):
+            return f"it has {len(code)} bytes instead of {len(self.deployed_bytecode)}"
+        masked = self._without_immutables(code)
+        for place, (found, shipped) in enumerate(zip(masked, self.deployed_bytecode, strict=True)):
+            if found != shipped:
+                return f"byte {place} differs"
+        if any(len(copies) > 1 for copies in self._immutables(code)):
+            return "an immutable has two values"
+        return ""
+
+    def immutables(self, code: bytes) -> tuple[bytes, ...]:
+        """The values of the immutables in ``code``, which must be this contract's."""
+        return tuple(value for copies in self._immutables(code) for value in copies)
+
+    def _immutables(self, code: bytes) -> list[set[bytes]]:
+        return [
+            {code[start : start + length] for start, length in copies}
+            for copies in self.immutable_ranges
+        ]
 
     def _without_immutables(self, code: bytes) -> bytes:
         masked = bytearray(code)
-        for start, length in self.immutable_ranges:
-            masked[start : start + length] = bytes(len(masked[start : start + length]))
+        for copies in self.immutable_ranges:
+            for start, length in copies:
+                masked[start : start + length] = bytes(length)
         return bytes(masked)
 
 
 def payment_channels() -> Artifact:
     return _load("PaymentChannels")
+
+
+def revenue_splitter() -> Artifact:
+    """A payee that is a group."""
+    return _load("RevenueSplitter")
+
+
+def revenue_splitter_factory() -> Artifact:
+    """Creates splitters at addresses that are known before."""
+    return _load("RevenueSplitterFactory")
 
 
 def test_token() -> Artifact:
@@ -48,9 +81,8 @@ def _load(name: str) -> Artifact:
     text = resources.files("channelpay.chain").joinpath("artifacts", f"{name}.json").read_text()
     fields = json.loads(text)
     ranges = [
-        (reference["start"], reference["length"])
+        tuple((reference["start"], reference["length"]) for reference in references)
         for references in fields["immutableReferences"].values()
-        for reference in references
     ]
     return Artifact(
         name=fields["contractName"],

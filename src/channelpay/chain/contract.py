@@ -10,8 +10,10 @@ from web3.contract import Contract
 from channelpay.chain.artifacts import payment_channels
 from channelpay.chain.connection import Connection, checksum, encoding
 from channelpay.chain.types import ContractCall
-from channelpay.errors import NotFound
+from channelpay.errors import NotFound, NotGenuine
+from channelpay.protocol.eip712 import domain_separator
 from channelpay.protocol.types import (
+    GRACE_SECONDS_MIN,
     NATIVE,
     Address,
     Channel,
@@ -19,10 +21,16 @@ from channelpay.protocol.types import (
     ChannelState,
     ChannelStatus,
     Deployment,
+    Voucher,
 )
 
 SYMBOL_CHARACTERS_MAX = 16
 _STATUSES = tuple(ChannelStatus)
+_OPEN_WITH_AUTHORIZATION = (
+    "openWithAuthorization(address,address,uint128,bytes32,address,address,uint256,uint256,bytes32,"
+    "uint8,bytes32,bytes32)"
+)
+"""The overload whose signature is in three parts: every token of EIP-3009 takes it."""
 
 
 class PaymentChannelsContract:
@@ -38,16 +46,42 @@ class PaymentChannelsContract:
         self._contract = connection.contract(deployment.contract, payment_channels().abi)
 
     def require_genuine(self) -> None:
-        """Raise :class:`NotFound` unless the code at the address is the one that this package
-        ships.
+        """Raise :class:`NotFound` if there is no code at the address, :class:`NotGenuine` unless it
+        is the one that this package ships, with a grace period of ten minutes or more and made for
+        this address and chain.
 
         A payer asks this before locking money in a contract that somebody else named.
         """
-        address = self.deployment.contract
-        if not payment_channels().is_code(self.connection.code(address)):
+        place = checksum(self.deployment.contract)
+        code = self.connection.code(self.deployment.contract)
+        if not code:
             raise NotFound(
-                f"the code at {checksum(address)} is not the PaymentChannels contract",
-                hint="Use the address that 'channelpay dev' or scripts/deploy.py printed.",
+                f"there is no contract at {place} on chain {self.deployment.chain_id}",
+                hint="Check address and chain; 'channelpay contract deploy' puts the contract"
+                " there.",
+            )
+        difference = payment_channels().difference(code)
+        if difference:
+            raise NotGenuine(
+                f"the code at {place} is not the PaymentChannels contract: {difference}"
+            )
+        self._require_own_immutables(code)
+
+    def _require_own_immutables(self, code: bytes) -> None:
+        """Code alone does not prove them: whoever deploys can write any values into it."""
+        place = checksum(self.deployment.contract)
+        grace_seconds = self.grace_period_seconds()
+        if grace_seconds < GRACE_SECONDS_MIN:
+            raise NotGenuine(
+                f"the contract at {place} has a grace period of {grace_seconds} s, less than"
+                f" {GRACE_SECONDS_MIN} s"
+            )
+        separator, chain_id = domain_separator(self.deployment), self.deployment.chain_id
+        own = (grace_seconds.to_bytes(32, "big"), chain_id.to_bytes(32, "big"), separator)
+        if sorted(payment_channels().immutables(code)) != sorted(own):
+            raise NotGenuine(
+                f"the contract at {place} was made for another address or chain: its domain"
+                " separator is another"
             )
 
     def channel_id(self, channel: Channel) -> ChannelId:
@@ -89,6 +123,41 @@ class PaymentChannelsContract:
             value_wei=_value_wei(channel, deposit),
         )
 
+    def open_with_permit(
+        self, channel: Channel, deposit: int, deadline: int, signature: bytes
+    ) -> ContractCall:
+        """Open with the payer's EIP-2612 permit for exactly ``deposit``; the payer sends it."""
+        return self._call(
+            "openWithPermit",
+            checksum(channel.payee),
+            checksum(channel.token),
+            deposit,
+            channel.salt,
+            checksum(channel.authorized_signer),
+            deadline,
+            *_parts(signature),
+        )
+
+    def open_with_authorization(
+        self, channel: Channel, deposit: int, valid_before: int, signature: bytes
+    ) -> ContractCall:
+        """Open with the payer's EIP-3009 ``ReceiveWithAuthorization``, valid from now on and with
+        the channel's ``authorization_nonce``. Anyone may send it.
+        """
+        return self._call(
+            _OPEN_WITH_AUTHORIZATION,
+            checksum(channel.payee),
+            checksum(channel.token),
+            deposit,
+            channel.salt,
+            checksum(channel.authorized_signer),
+            checksum(channel.payer),
+            0,
+            valid_before,
+            channel.authorization_nonce,
+            *_parts(signature),
+        )
+
     def top_up(self, channel: Channel, amount: int) -> ContractCall:
         value_wei = _value_wei(channel, amount)
         return self._call("topUp", _description(channel), amount, value_wei=value_wei)
@@ -101,6 +170,36 @@ class PaymentChannelsContract:
     ) -> ContractCall:
         """Close with the last voucher, or without one to take nothing more."""
         return self._call("close", _description(channel), cumulative_amount, signature)
+
+    def close_with_authorization(
+        self,
+        channel: Channel,
+        cumulative_amount: int,
+        voucher_signature: bytes,
+        payee_signature: bytes,
+    ) -> ContractCall:
+        """Close for the payee, who signed this amount; anyone may send it."""
+        return self._call(
+            "closeWithAuthorization",
+            _description(channel),
+            cumulative_amount,
+            voucher_signature,
+            payee_signature,
+        )
+
+    def settle_batch(
+        self, payee: Address, token: Address, vouchers: Iterable[tuple[Channel, Voucher]]
+    ) -> ContractCall:
+        """Settle channels of one payee and token; what pays nothing is skipped. For anyone."""
+        rows = [_row(channel, voucher) for channel, voucher in vouchers]
+        return self._call("settleBatch", checksum(payee), checksum(token), rows)
+
+    def close_batch(
+        self, token: Address, vouchers: Iterable[tuple[Channel, Voucher]]
+    ) -> ContractCall:
+        """Close channels of the sender in one token; what is not live or wrong is skipped."""
+        rows = [_row(channel, voucher) for channel, voucher in vouchers]
+        return self._call("closeBatch", checksum(token), rows)
 
     def request_close(self, channel: Channel) -> ContractCall:
         return self._call("requestClose", _description(channel))
@@ -168,6 +267,24 @@ def _description(channel: Channel) -> tuple[str, str, str, str, bytes]:
         checksum(channel.token),
         checksum(channel.authorized_signer),
         channel.salt,
+    )
+
+
+def _parts(signature: bytes) -> tuple[int, bytes, bytes]:
+    return signature[64], signature[:32], signature[32:64]
+
+
+def _row(channel: Channel, voucher: Voucher) -> tuple[bytes, str, str, int, bytes, bytes]:
+    """A row of a batch; its signature is in the short form of EIP-2098."""
+    v, r, s = _parts(voucher.signature)
+    parity_bit = (v - 27) << 7
+    return (
+        channel.salt,
+        checksum(channel.payer),
+        checksum(channel.authorized_signer),
+        voucher.cumulative_amount,
+        r,
+        bytes([s[0] | parity_bit]) + s[1:],
     )
 
 

@@ -6,7 +6,9 @@ The deployer is the one that most chains already carry
 
 from __future__ import annotations
 
-from channelpay.chain.artifacts import payment_channels
+from dataclasses import dataclass
+
+from channelpay.chain.artifacts import Artifact, payment_channels, revenue_splitter_factory
 from channelpay.errors import ConfigError
 from channelpay.protocol.keccak import keccak256
 from channelpay.protocol.types import GRACE_SECONDS_CANONICAL, GRACE_SECONDS_MIN, Address
@@ -15,21 +17,43 @@ DEPLOYER = Address(bytes.fromhex("4e59b44847b379578588920ca78fbf26c0b4956c"))
 SALT = bytes(32)
 
 
+@dataclass(frozen=True, slots=True)
+class Creation:
+    """An ownerless contract before it is there. ``init_code`` is what the deployer runs: bytecode
+    and constructor arguments.
+    """
+
+    artifact: Artifact
+    init_code: bytes
+
+    @property
+    def init_code_hash(self) -> bytes:
+        """32 bytes."""
+        return keccak256(self.init_code)
+
+    @property
+    def address(self) -> Address:
+        """Where the deployer puts it (EIP-1014)."""
+        return Address(keccak256(b"\xff" + DEPLOYER + SALT + self.init_code_hash)[12:])
+
+
 def predicted_address(grace_seconds: int = GRACE_SECONDS_CANONICAL) -> Address:
     """Where the contract with this grace period is, or will be."""
-    return create2_address(creation_code(grace_seconds))
+    return payment_channels_creation(grace_seconds).address
 
 
-def creation_code(grace_seconds: int) -> bytes:
-    """What deploys the contract. Raises :class:`ConfigError` for less than ten minutes."""
+def payment_channels_creation(grace_seconds: int = GRACE_SECONDS_CANONICAL) -> Creation:
+    """The contract with this grace period; :class:`ConfigError` for less than ten minutes."""
     if grace_seconds < GRACE_SECONDS_MIN:
         raise ConfigError(
             f"a grace period of {grace_seconds} s is too short",
             hint=f"The contract takes {GRACE_SECONDS_MIN} s and more.",
         )
-    return payment_channels().bytecode + grace_seconds.to_bytes(32, "big")
+    artifact = payment_channels()
+    return Creation(artifact, artifact.bytecode + grace_seconds.to_bytes(32, "big"))
 
 
-def create2_address(code: bytes) -> Address:
-    """Where the deployer puts a contract of this creation code."""
-    return Address(keccak256(b"\xff" + DEPLOYER + SALT + keccak256(code))[12:])
+def revenue_splitter_factory_creation() -> Creation:
+    """The factory of payees that are groups."""
+    artifact = revenue_splitter_factory()
+    return Creation(artifact, artifact.bytecode)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from channelpay.chain.artifacts import Artifact, payment_channels, test_token
-from channelpay.chain.connection import NodeRefused, checksum
-from channelpay.chain.create2 import DEPLOYER, SALT, create2_address, creation_code
+from channelpay.chain.artifacts import test_token
+from channelpay.chain.connection import Connection, NodeRefused, checksum
+from channelpay.chain.create2 import DEPLOYER, SALT, Creation, payment_channels_creation
 from channelpay.chain.sender import Sender
-from channelpay.chain.types import ContractCall
-from channelpay.errors import ChainReverted, ConfigError
+from channelpay.chain.types import ContractCall, TransactionReceipt
+from channelpay.errors import ConfigError, NotGenuine
 from channelpay.protocol.keccak import keccak256
 from channelpay.protocol.types import GRACE_SECONDS_CANONICAL, Address
 
@@ -30,14 +30,14 @@ _DEPLOYER_TRANSACTION = bytes.fromhex(
 
 @dataclass(frozen=True, slots=True)
 class Deployed:
-    """A contract that is there now; ``transaction_hash`` (32 bytes) if this call created it."""
+    """A contract that is there now; ``receipt`` of the transaction if this call created it."""
 
     address: Address
-    transaction_hash: bytes | None
+    receipt: TransactionReceipt | None
 
     @property
     def already_there(self) -> bool:
-        return self.transaction_hash is None
+        return self.receipt is None
 
 
 def deploy(sender: Sender, *, grace_seconds: int = GRACE_SECONDS_CANONICAL) -> Deployed:
@@ -46,34 +46,59 @@ def deploy(sender: Sender, *, grace_seconds: int = GRACE_SECONDS_CANONICAL) -> D
     Raises :class:`ConfigError` for a grace period under ten minutes, and what :meth:`Sender.send`
     raises.
     """
-    return _deploy(sender, payment_channels(), creation_code(grace_seconds))
+    return create(sender, payment_channels_creation(grace_seconds))
 
 
 def deploy_test_token(sender: Sender) -> Deployed:
     """Deploy the test token, unless it is there already. For local chains: anyone may mint it."""
     artifact = test_token()
-    return _deploy(sender, artifact, artifact.bytecode)
+    return create(sender, Creation(artifact, artifact.bytecode))
 
 
-def _deploy(sender: Sender, artifact: Artifact, code_to_run: bytes) -> Deployed:
-    address = create2_address(code_to_run)
-    code = sender.connection.code(address)
-    transaction_hash = None
+def create(sender: Sender, creation: Creation) -> Deployed:
+    """Deploy a contract, unless it is there already. Raises :class:`NotGenuine` if the node then
+    shows other code at its address, and what :meth:`Sender.send` raises.
+    """
+    if is_there(sender.connection, creation):
+        return Deployed(creation.address, None)
+    _ensure_deployer(sender)
+    receipt = sender.send(ContractCall(DEPLOYER, SALT + creation.init_code))
+    if not is_there(sender.connection, creation):
+        raise _other_code(creation, "there is none")
+    return Deployed(creation.address, receipt)
+
+
+def is_there(connection: Connection, creation: Creation) -> bool:
+    """Whether the contract is deployed. Raises :class:`NotGenuine` for other code."""
+    code = connection.code(creation.address)
     if not code:
-        _ensure_deployer(sender)
-        transaction_hash = sender.send(ContractCall(DEPLOYER, SALT + code_to_run)).transaction_hash
-        code = sender.connection.code(address)
-    if not artifact.is_code(code):
-        raise ChainReverted(f"the code at {checksum(address)} is not {artifact.name}")
-    return Deployed(address, transaction_hash)
+        return False
+    difference = creation.artifact.difference(code)
+    if difference:
+        raise _other_code(creation, difference)
+    return True
+
+
+def _other_code(creation: Creation, difference: str) -> NotGenuine:
+    return NotGenuine(
+        f"the code at {checksum(creation.address)} is not {creation.artifact.name}: {difference}",
+        hint="Ask another node of this chain: no other code can be at this address.",
+    )
+
+
+def deployer_cost_wei(connection: Connection) -> int | None:
+    """What has to be paid to put the deployer there, beside gas; None if it is there."""
+    if connection.code(DEPLOYER):
+        return None
+    return max(0, _DEPLOYER_COST_WEI - connection.balance_wei(_DEPLOYER_SENDER))
 
 
 def _ensure_deployer(sender: Sender) -> None:
     connection = sender.connection
-    if connection.code(DEPLOYER):
+    missing_wei = deployer_cost_wei(connection)
+    if missing_wei is None:
         return
-    missing_wei = _DEPLOYER_COST_WEI - connection.balance_wei(_DEPLOYER_SENDER)
-    if missing_wei > 0:
+    if missing_wei:
         sender.send(ContractCall(_DEPLOYER_SENDER, value_wei=missing_wei))
     try:
         connection.send_raw_transaction(_DEPLOYER_TRANSACTION)

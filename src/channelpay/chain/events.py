@@ -99,6 +99,14 @@ class ChannelClosed:
 
 
 @dataclass(frozen=True, slots=True)
+class RowSkipped:
+    """A row of a batch changed nothing."""
+
+    place: EventPlace
+    channel_id: ChannelId
+
+
+@dataclass(frozen=True, slots=True)
 class ShareKept:
     place: EventPlace
     token: Address
@@ -116,7 +124,7 @@ class ShareClaimed:
 
 
 ChannelEvent = ChannelOpened | ToppedUp | Settled | CloseRequested | CloseCancelled | ChannelClosed
-Event = ChannelEvent | ShareKept | ShareClaimed
+Event = ChannelEvent | RowSkipped | ShareKept | ShareClaimed
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +302,8 @@ def _decoded(log: Log) -> Event | None:
 
 
 def _event_of(name: str, place: EventPlace, values: dict[str, Any]) -> Event:
+    if name == "RowSkipped":
+        return RowSkipped(place, values["channelId"])
     if name == "ShareKept":
         return ShareKept(place, values["token"], values["account"], values["amount"])
     if name == "ShareClaimed":

@@ -25,10 +25,13 @@ _HINTS = {
     "ChannelFinalized": "This channel is closed for good; open another one.",
     "ChannelNotFound": "Check contract, chain and the channel's description.",
     "CloseNotReady": "Request the close, then wait until the grace period is over.",
+    "InvalidAuthorization": "Have the payee sign this amount, for this contract and chain.",
     "InvalidSignature": "Sign with the channel's authorized signer, for this contract and chain.",
     "InvalidToken": "Check the token's address: there is no contract at it.",
+    "NonceMismatch": "Sign with the nonce that is made from the channel's parameters.",
     "NotPayee": "Send this from the payee's account.",
     "NotPayer": "Send this from the payer's account.",
+    "TimeOverflow": "Let the payee close: after February 2106 no close can be requested.",
     "TokenTransferFailed": "Check the token's balance and its allowance for the contract.",
     "ZeroDeposit": "Deposit more than zero.",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from channelpay.cli.output import Output
 from channelpay.errors import ConfigError, InputError, NotFound
 from channelpay.protocol.parse import parse_address
 from channelpay.protocol.text import format_amount, parse_human_amount, to_hex
-from channelpay.protocol.types import NATIVE, Address, ChannelId
+from channelpay.protocol.types import GRACE_SECONDS_MIN, NATIVE, Address, ChannelId
 
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
@@ -37,6 +38,8 @@ BOOKS = "payer.sqlite3"
 SITE_BOOKS = "books.sqlite3"
 SHORT_DIGITS = 8
 PREFIX_DIGITS_MIN = 6
+_DURATION = re.compile("(?P<number>[0-9]{1,9})(?P<unit>[dhms]?)")
+_SECONDS = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
 
 pass_output = click.make_pass_decorator(Output)
 
@@ -55,18 +58,8 @@ def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """``--rpc --contract --account --password-file``; the command gets them as ``setting``."""
 
     @rpc_option
-    @click.option(
-        "--contract",
-        envvar="CHANNELPAY_CONTRACT",
-        metavar="ADDRESS",
-        help="The contract to trust (default: the canonical one).",
-    )
-    @click.option(
-        "--account",
-        envvar="CHANNELPAY_ACCOUNT",
-        metavar="NAME",
-        help="The account to use (default: the only one).",
-    )
+    @contract_option
+    @account_option
     @password_option
     @wraps(command)
     def with_setting(
@@ -87,6 +80,24 @@ def rpc_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--rpc", envvar="CHANNELPAY_RPC", metavar="URL", help="An Ethereum node.")(
         command
     )
+
+
+def contract_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--contract",
+        envvar="CHANNELPAY_CONTRACT",
+        metavar="ADDRESS",
+        help="The contract to trust (default: the canonical one).",
+    )(command)
+
+
+def account_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--account",
+        envvar="CHANNELPAY_ACCOUNT",
+        metavar="NAME",
+        help="The account to use (default: the only one).",
+    )(command)
 
 
 def password_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -118,6 +129,28 @@ def token_option(command: Callable[..., Any]) -> Callable[..., Any]:
         callback=lambda _ctx, _parameter, text: token_address(text),
         help="The token of all amounts.",
     )(command)
+
+
+def grace_period(_ctx: click.Context, _parameter: click.Parameter, text: str | None) -> int | None:
+    """The seconds of ``1d``, ``12h``, ``90m``, ``5400s`` or ``5400``; no less than the contract
+    takes. An option's callback.
+    """
+    if text is None:
+        return None
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise click.BadParameter("a duration is written 1d, 12h, 90m, 5400s or 5400")
+    seconds = int(match["number"]) * _SECONDS[match["unit"] or "s"]
+    if seconds < GRACE_SECONDS_MIN:
+        shortest = duration_text(GRACE_SECONDS_MIN)
+        raise click.BadParameter(f"{text} is too short: the contract takes {shortest} and more")
+    return seconds
+
+
+def duration_text(seconds: int) -> str:
+    """In the largest unit that measures it exactly, as ``--grace-period`` takes it."""
+    unit = next(unit for unit, size in _SECONDS.items() if seconds % size == 0)
+    return f"{seconds // _SECONDS[unit]}{unit}"
 
 
 def token_address(text: str) -> Address:

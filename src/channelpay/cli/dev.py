@@ -12,8 +12,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from channelpay.cli.common import duration_text, grace_period
 from channelpay.protocol.text import checksum_address, format_amount, to_hex
-from channelpay.protocol.types import GRACE_SECONDS_CANONICAL, GRACE_SECONDS_MIN
 from channelpay.testing.accounts import BALANCE_WEI, TOKENS_EACH
 from channelpay.testing.devchain import anvil_chain, embedded_chain
 
@@ -40,10 +40,10 @@ _KEY_WARNING = (
 @click.option(
     "--grace-period",
     "grace_seconds",
-    type=click.IntRange(min=GRACE_SECONDS_MIN),
-    default=GRACE_SECONDS_CANONICAL,
+    callback=grace_period,
+    default="1d",
     show_default=True,
-    metavar="SECONDS",
+    metavar="DURATION",
     help="From a close request to the earliest withdrawal.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON line, also on a terminal.")
@@ -107,7 +107,7 @@ def _chain_table(furnished: FurnishedChain) -> Table:
     table.add_row("Chain id", str(furnished.deployment.chain_id))
     table.add_row("Contract", checksum_address(furnished.deployment.contract))
     table.add_row(f"Token {furnished.token_symbol}", checksum_address(furnished.token))
-    table.add_row("Grace period", f"{furnished.grace_seconds} s")
+    table.add_row("Grace period", duration_text(furnished.grace_seconds))
     return table
 
 

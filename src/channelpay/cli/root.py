@@ -25,6 +25,9 @@ _COMMANDS = {
     "channel": _Command(
         "channelpay.cli.channel", "Payment channels: open, list, show, top-up, close, withdraw."
     ),
+    "contract": _Command(
+        "channelpay.cli.contract", "The contract itself: deploy, verify, abi, address."
+    ),
     "dev": _Command("channelpay.cli.dev", "Run a local chain to try everything on."),
     "pay": _Command("channelpay.cli.pay", "Fetch URLs that cost something."),
     "payee": _Command(

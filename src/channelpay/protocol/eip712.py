@@ -1,4 +1,5 @@
-"""EIP-712 vouchers: digest, sign, recover. Own code since it runs once per micropayment.
+"""EIP-712 vouchers: digest, sign, recover. Own code since it runs once per micropayment. Beside
+them the close authorization, which a payee signs once at the end of a channel.
 
 ``docs/decisions/0003-strict-recover.md`` says why a voucher is always checked by recovering its
 key: it costs a sixth more than a plain verify, and unlike verify it also proves that ``v`` is the
@@ -26,6 +27,9 @@ DOMAIN_TYPEHASH = keccak256(
     b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
 )
 VOUCHER_TYPEHASH = keccak256(b"Voucher(bytes32 channelId,uint128 cumulativeAmount)")
+CLOSE_AUTHORIZATION_TYPEHASH = keccak256(
+    b"CloseAuthorization(bytes32 channelId,uint128 cumulativeAmount)"
+)
 
 _HALF_ORDER = bytes.fromhex("7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a0")
 _V_OFFSET = 27
@@ -47,6 +51,22 @@ def address_of(public_key: bytes) -> Address:
     return Address(keccak256(public_key)[12:])
 
 
+def close_authorization_digest(
+    deployment: Deployment, channel_id: ChannelId, cumulative_amount: int
+) -> bytes:
+    """The 32 bytes that a payee signs to let anyone close the channel with this amount."""
+    struct = CLOSE_AUTHORIZATION_TYPEHASH + channel_id + cumulative_amount.to_bytes(32, "big")
+    return keccak256(b"\x19\x01" + domain_separator(deployment) + keccak256(struct))
+
+
+def sign_close_authorization(
+    deployment: Deployment, secret: bytes, channel_id: ChannelId, cumulative_amount: int
+) -> bytes:
+    """A payee's close authorization: 65 bytes ``r || s || v``, by its key (32 bytes)."""
+    digest = close_authorization_digest(deployment, channel_id, cumulative_amount)
+    return _sign(PrivateKey(secret), digest)
+
+
 class VoucherSigner:
     """Signs the vouchers of one deployment with one key (32 bytes). The key is never printed."""
 
@@ -58,9 +78,7 @@ class VoucherSigner:
     def sign(self, channel_id: ChannelId, cumulative_amount: int) -> Voucher:
         """A voucher for ``cumulative_amount`` base units (0 to 2**128 - 1)."""
         digest = self._hasher.digest(channel_id, cumulative_amount)
-        signature = self._key.sign_recoverable(digest, hasher=None)
-        v = bytes([signature[64] + _V_OFFSET])
-        return Voucher(channel_id, cumulative_amount, signature[:64] + v)
+        return Voucher(channel_id, cumulative_amount, _sign(self._key, digest))
 
     def __repr__(self) -> str:
         return f"VoucherSigner(0x{self.address.hex()})"
@@ -116,3 +134,8 @@ class VoucherHasher:
             return self.recover(Voucher(voucher.channel_id, voucher.cumulative_amount, flipped))
         except InvalidSignature:
             return None
+
+
+def _sign(key: PrivateKey, digest: bytes) -> bytes:
+    signature = key.sign_recoverable(digest, hasher=None)
+    return signature[:64] + bytes([signature[64] + _V_OFFSET])

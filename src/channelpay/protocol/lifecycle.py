@@ -10,7 +10,8 @@ chain.
 
 Each function takes a :class:`LaneState` and returns the next one, or raises :class:`ChainReverted`
 with the error that the contract would revert with. ``settle`` takes vouchers in ``open`` and
-``closing`` alike.
+``closing`` alike. The rows of a batch are settled or closed one after the other; a row that would
+be refused is skipped.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from dataclasses import dataclass, replace
 
 from channelpay.errors import ChainReverted
 from channelpay.protocol.types import DEPOSIT_MAX, ChannelState, ChannelStatus
+
+CLOSE_REQUEST_TIME_MAX = 2**32 - 2
+"""The last Unix second that the contract can note, on 7 February 2106."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,9 @@ def open_channel(lane: LaneState | None, epoch: int, deposit: int) -> LaneState:
 
 
 def top_up(lane: LaneState | None, epoch: int, amount: int, *, by_payer: bool) -> LaneState:
-    """``topUp``: the payer's own takes a pending close request back, a stranger's does not."""
+    """``topUp``: the payer's own takes a pending close request back. Not ``by_payer`` are those of
+    a stranger and all that are relayed with a signature, which may be older than the request.
+    """
     live = _live(lane, epoch)
     deposit = live.deposit + amount
     _check_deposit(amount, deposit)
@@ -87,19 +93,29 @@ def close(
     live = _live(lane, epoch)
     if not by_payee:
         raise ChainReverted(error="NotPayee")
-    paid = Payout()
-    if cumulative > live.settled:
-        live, paid = settle(live, epoch, cumulative)
-    refund = live.deposit - live.settled
-    return replace(live, finalized=True), Payout(paid.to_payee, refund)
+    return _close(live, cumulative)
+
+
+def close_with_authorization(
+    lane: LaneState | None, epoch: int, cumulative: int, *, authorized: bool
+) -> tuple[LaneState, Payout]:
+    """``closeWithAuthorization``: as ``close``, by anyone who has the payee's signature."""
+    live = _live(lane, epoch)
+    if not authorized:
+        raise ChainReverted(error="InvalidAuthorization")
+    return _close(live, cumulative)
 
 
 def request_close(lane: LaneState | None, epoch: int, now: int, *, by_payer: bool) -> LaneState:
-    """``requestClose``: repeating it moves nothing."""
+    """``requestClose``: repeating it moves nothing; none can start after 32-bit time."""
     live = _live(lane, epoch)
     if not by_payer:
         raise ChainReverted(error="NotPayer")
-    return live if live.close_requested_at else replace(live, close_requested_at=now)
+    if live.close_requested_at:
+        return live
+    if now > CLOSE_REQUEST_TIME_MAX:
+        raise ChainReverted(error="TimeOverflow")
+    return replace(live, close_requested_at=now)
 
 
 def withdraw(
@@ -120,6 +136,14 @@ def _live(lane: LaneState | None, epoch: int) -> LaneState:
     if lane.epoch > epoch or lane.finalized:
         raise ChainReverted(error="ChannelFinalized")
     return lane
+
+
+def _close(live: LaneState, cumulative: int) -> tuple[LaneState, Payout]:
+    to_payee = 0
+    if cumulative > live.settled:
+        live, payout = settle(live, live.epoch, cumulative)
+        to_payee = payout.to_payee
+    return replace(live, finalized=True), Payout(to_payee, live.deposit - live.settled)
 
 
 def _check_deposit(amount: int, deposit: int) -> None:

@@ -78,6 +78,13 @@ class Channel:
         place = abi_word(deployment.contract) + deployment.chain_id.to_bytes(32, "big")
         return ChannelId(keccak256(self._words(self.salt) + place))
 
+    @property
+    def authorization_nonce(self) -> bytes:
+        """The nonce (32 bytes) of an EIP-3009 authorization that opens this channel and no other
+        (draft-evm-session-00, ``openWithAuthorization``).
+        """
+        return keccak256(self._words(self.salt))
+
     def with_epoch(self, epoch: int) -> Channel:
         """The same description in another epoch: what a re-open of this lane uses."""
         salt = self.salt[:-EPOCH_BYTES] + epoch.to_bytes(EPOCH_BYTES, "big")

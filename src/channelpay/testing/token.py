@@ -1,4 +1,4 @@
-"""The test token of a development chain: minting it, and allowing a contract to take it."""
+"""The test token of a development chain: minting it, and signing for it what a wallet would."""
 
 from __future__ import annotations
 
@@ -14,12 +14,21 @@ from channelpay.protocol.types import Address
 from channelpay.testing.accounts import DevAccount
 
 UNLIMITED = 2**256 - 1
-_PERMIT_FIELDS = {
+NO_DEADLINE = 2**256 - 1
+_PERMIT = {
     "owner": "address",
     "spender": "address",
     "value": "uint256",
     "nonce": "uint256",
     "deadline": "uint256",
+}
+_RECEIVE_WITH_AUTHORIZATION = {
+    "from": "address",
+    "to": "address",
+    "value": "uint256",
+    "validAfter": "uint256",
+    "validBefore": "uint256",
+    "nonce": "bytes32",
 }
 
 
@@ -29,6 +38,12 @@ def mint(connection: Connection, token: Address, to: Address, amount: int) -> Co
     return encoded_call(contract, "mint", (checksum(to), amount))
 
 
+def transfer(connection: Connection, token: Address, to: Address, amount: int) -> ContractCall:
+    """A plain transfer of the sender's tokens (base units)."""
+    contract = connection.contract(token, test_token().abi)
+    return encoded_call(contract, "transfer", (checksum(to), amount))
+
+
 def permit_unlimited(
     connection: Connection, token: Address, owner: DevAccount, spender: Address
 ) -> ContractCall:
@@ -36,18 +51,54 @@ def permit_unlimited(
     signature. Anyone may send it, so the account itself stays as it was.
     """
     contract = connection.contract(token, test_token().abi)
-    owner_text, spender_text = checksum(owner.address), checksum(spender)
-    nonce = connection.view(contract, "nonces", owner_text)
-    values = (owner_text, spender_text, UNLIMITED, nonce, UNLIMITED)
+    signature = sign_permit(connection, token, owner, spender, UNLIMITED)
+    parties = (checksum(owner.address), checksum(spender))
+    parts = (signature[64], signature[:32], signature[32:64])
+    return encoded_call(contract, "permit", (*parties, UNLIMITED, NO_DEADLINE, *parts))
+
+
+def sign_permit(
+    connection: Connection, token: Address, owner: DevAccount, spender: Address, amount: int
+) -> bytes:
+    """``owner``'s EIP-2612 permit (65 bytes) for ``amount`` base units, without a deadline."""
+    contract = connection.contract(token, test_token().abi)
+    nonce = connection.view(contract, "nonces", checksum(owner.address))
+    parties = (checksum(owner.address), checksum(spender))
+    values = (*parties, amount, nonce, NO_DEADLINE)
+    return _sign(connection, token, owner, "Permit", _PERMIT, values)
+
+
+def sign_authorization(
+    connection: Connection,
+    token: Address,
+    owner: DevAccount,
+    to: Address,
+    amount: int,
+    nonce: bytes,
+) -> bytes:
+    """``owner``'s EIP-3009 ``ReceiveWithAuthorization`` (65 bytes) of ``amount`` base units, valid
+    from the beginning and without an end.
+    """
+    values = (checksum(owner.address), checksum(to), amount, 0, NO_DEADLINE, nonce)
+    fields = _RECEIVE_WITH_AUTHORIZATION
+    return _sign(connection, token, owner, "ReceiveWithAuthorization", fields, values)
+
+
+def _sign(
+    connection: Connection,
+    token: Address,
+    owner: DevAccount,
+    name: str,
+    fields: dict[str, str],
+    values: tuple[object, ...],
+) -> bytes:
     signed = Account.sign_typed_data(
         owner.private_key,
         domain_data=_domain(connection, token),
-        message_types={"Permit": [{"name": n, "type": t} for n, t in _PERMIT_FIELDS.items()]},
-        message_data=dict(zip(_PERMIT_FIELDS, values, strict=True)),
+        message_types={name: [{"name": field, "type": kind} for field, kind in fields.items()]},
+        message_data=dict(zip(fields, values, strict=True)),
     )
-    signature = (signed.v, signed.r.to_bytes(32, "big"), signed.s.to_bytes(32, "big"))
-    permit = (owner_text, spender_text, UNLIMITED, UNLIMITED, *signature)
-    return encoded_call(contract, "permit", permit)
+    return bytes(signed.signature)
 
 
 def _domain(connection: Connection, token: Address) -> dict[str, Any]:
