@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -34,6 +35,19 @@ def test_every_row_of_the_table_is_measured(figures: dict[str, int]) -> None:
 
 def test_the_page_says_what_the_figures_say(committed: dict[str, int]) -> None:
     assert gas.TABLE_FILE.read_text(encoding="utf-8") == gas_page.page(committed)
+
+
+CONTRACT_PAGE = gas.DOCS / "contract.md"
+COST = re.compile(r"^\| ([a-z -]+) \| ([\d,]*) ?\| ([\d,]+) \|$", re.MULTILINE)
+
+
+def test_the_page_of_the_contract_says_what_the_figures_say(committed: dict[str, int]) -> None:
+    said = COST.findall(CONTRACT_PAGE.read_text(encoding="utf-8"))
+
+    assert len(said) == 12
+    for call, in_eth, in_erc20 in said:
+        assert in_erc20 == f"{committed[f'{call}, ERC-20']:,}"
+        assert in_eth == (f"{committed[key]:,}" if (key := f"{call}, ETH") in committed else "")
 
 
 @pytest.mark.parametrize(
