@@ -4,6 +4,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UV := .uv/bin/uv
 RUN := .venv/bin/python
+FORGE := node_modules/@foundry-rs/forge-linux-amd64/bin/forge
 
 export SOLCX_BINARY_PATH := $(CURDIR)/.solcx
 export APE_DATA_FOLDER := $(CURDIR)/.cache/ape
@@ -13,11 +14,12 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 DEV := .venv/.ready
 WEB3_7 := .venv-web3-7/.ready
 APE := .venv-ape/.ready
+PROVE := .venv-prove/.ready
 NODE := node_modules/.ready
 SOLC := .solcx/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-web3-7 test-ape check contracts gas bench fuzz coverage docs lock clean
+.PHONY: help demo test test-web3-7 test-ape check contracts gas bench forge fuzz halmos slither mutants coverage docs lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -52,8 +54,25 @@ gas: $(DEV) ## what each transaction costs, from receipts
 bench: $(DEV) ## what signing and checking a voucher costs, as ratios
 	$(RUN) scripts/bench.py
 
-fuzz: $(DEV) $(NODE) ## the property tests with many more examples
+forge: $(DEV) $(NODE) $(SOLC) ## fuzz and invariant tests of the contract in Solidity
+	$(RUN) scripts/build_contracts.py --check
+	$(FORGE) test
+
+fuzz: $(DEV) $(NODE) $(SOLC) ## the property tests with many more examples, and a million calls of the contract
 	$(RUN) -m pytest -m hypothesis --hypothesis-profile=fuzz
+	$(RUN) scripts/build_contracts.py --check
+	FOUNDRY_PROFILE=fuzz $(FORGE) test
+
+halmos: $(PROVE) $(NODE) $(SOLC) ## proofs of the contract for all values
+	FOUNDRY_PROFILE=halmos $(FORGE) build
+	FOUNDRY_PROFILE=halmos PATH="$(CURDIR)/$(dir $(FORGE)):$$PATH" .venv-prove/bin/halmos \
+		--forge-build-out .build/halmos/out --storage-layout generic
+
+slither: $(PROVE) $(NODE) $(SOLC) ## static analysis of the contract, against docs/slither.md
+	PATH="$(CURDIR)/.venv-prove/bin:$(CURDIR)/$(dir $(FORGE)):$$PATH" .venv-prove/bin/python scripts/check_slither.py
+
+mutants: $(DEV) $(NODE) $(SOLC) ## break one rule of the contract after the other; the tests have to notice
+	$(RUN) -m scripts.mutate
 
 coverage: $(DEV) $(NODE) $(SOLC) ## all tests but Ape's, with branch coverage
 	.venv/bin/coverage erase
@@ -72,10 +91,11 @@ lock: .uv/.ready ## write requirements/*.txt and package-lock.json anew
 	$(COMPILE) pyproject.toml --extra all --group test --group check --output-file requirements/dev.txt
 	$(COMPILE) pyproject.toml --extra all --group web3-7 --output-file requirements/web3-7.txt
 	$(COMPILE) pyproject.toml --extra dev --group ape --output-file requirements/ape.txt
+	$(COMPILE) --group prove --output-file requirements/prove.txt
 	npm install --package-lock-only
 
 clean: ## remove the environments and all that was built
-	rm -rf .uv .venv .venv-web3-7 .venv-ape .solcx node_modules .build .cache .hypothesis .import_linter_cache
+	rm -rf .uv .venv .venv-web3-7 .venv-ape .venv-prove .solcx node_modules .build .cache .hypothesis .import_linter_cache
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .coverage .coverage.* htmlcov dist
 
 # Set-up. A `.ready` file says that its folder holds what the lock file beside it in the rule asks for.
@@ -88,14 +108,19 @@ clean: ## remove the environments and all that was built
 .venv/.packages: requirements/dev.txt
 .venv-web3-7/.packages: requirements/web3-7.txt
 .venv-ape/.packages: requirements/ape.txt
+.venv-prove/.packages: requirements/prove.txt
 
-.venv/.packages .venv-web3-7/.packages .venv-ape/.packages: .uv/.ready
+.venv/.packages .venv-web3-7/.packages .venv-ape/.packages .venv-prove/.packages: .uv/.ready
 	test -x $(@D)/bin/python || $(PYTHON) -m venv --without-pip $(@D)
 	$(UV) pip sync --quiet --python $(@D) --require-hashes $(filter requirements/%,$^)
 	@touch $@
 
 .venv/.ready .venv-web3-7/.ready .venv-ape/.ready: %/.ready: %/.packages pyproject.toml requirements/build.txt
 	$(UV) pip install --quiet --python $(@D) --no-deps --build-constraints requirements/build.txt --editable .
+	@touch $@
+
+# Tools alone: neither imports the package.
+$(PROVE): .venv-prove/.packages
 	@touch $@
 
 $(NODE): package-lock.json package.json
