@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from channelpay.protocol.lifecycle import CLOSE_REQUEST_TIME_MAX
 from channelpay.protocol.types import Address, Channel, ChannelState, ChannelStatus
 from tests.contracts.abi import Event
 from tests.contracts.world import GRACE_SECONDS, World, reverts
@@ -151,3 +152,47 @@ def test_a_reopened_lane_gives_the_whole_grace_period_again(world: World, channe
     world.next_block_at(first + GRACE_SECONDS)
     with reverts("CloseNotReady", 0):
         world.withdraw(again)
+
+
+def test_the_last_second_to_request_a_close_is_noted(world: World, channel: Channel) -> None:
+    world.next_block_at(CLOSE_REQUEST_TIME_MAX)
+
+    receipt = world.request_close(channel)
+
+    over = CLOSE_REQUEST_TIME_MAX + GRACE_SECONDS
+    assert receipt.events[0].arguments["withdrawableAt"] == over
+    assert world.state(channel) == ChannelState(
+        ChannelStatus.CLOSING, 100, 20, CLOSE_REQUEST_TIME_MAX
+    )
+
+
+@pytest.mark.parametrize("seconds_late", [1, 2, 2**32])
+def test_after_32_bit_time_only_a_new_close_request_is_refused(
+    world: World, channel: Channel, seconds_late: int
+) -> None:
+    """The next second would be the mark of a finalized channel, and later ones wrap around."""
+    world.next_block_at(CLOSE_REQUEST_TIME_MAX + seconds_late)
+
+    with reverts("TimeOverflow"):
+        world.request_close(channel)
+
+    world.top_up(channel, 10)
+    world.settle(channel, 60)
+    assert world.state(channel) == ChannelState(ChannelStatus.OPEN, 110, 60)
+    with world.pays(channel.token, {world.payee: 30, world.payer: 20}):
+        world.close(channel, 90)
+    world.open(channel.with_epoch(1), 50)
+
+
+def test_a_request_before_the_end_of_32_bit_time_holds_after_it(
+    world: World, channel: Channel
+) -> None:
+    world.next_block_at(CLOSE_REQUEST_TIME_MAX)
+    world.request_close(channel)
+
+    world.next_block_at(CLOSE_REQUEST_TIME_MAX + 1)
+    assert world.request_close(channel).events == ()
+    world.settle(channel, 60)
+    world.next_block_at(CLOSE_REQUEST_TIME_MAX + GRACE_SECONDS)
+    with world.pays(channel.token, {world.payer: 40, world.contract: -40}):
+        world.withdraw(channel)

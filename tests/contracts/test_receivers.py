@@ -291,6 +291,20 @@ def test_a_share_can_be_claimed_for_a_fresh_account(world: World) -> None:
     assert world.balance(NATIVE, fresh) == 60
 
 
+def test_ether_that_nobody_asked_for_is_nobodys(world: World) -> None:
+    """It can be forced on the contract, and pays no channel's voucher or refund."""
+    channel = world.channel()
+    world.open(channel, 100)
+
+    world.force_ether(1000)
+
+    assert world.balance(NATIVE, world.contract.address) == 1100
+    with reverts("AmountExceedsDeposit", 101, 100):
+        world.settle(channel, 101)
+    with world.pays(NATIVE, {world.payee: 60, world.payer: 40, world.contract: -100}):
+        world.close(channel, 60)
+
+
 def hungry_wallet(world: World, appetite: int) -> Wallet:
     """A wallet that takes this much gas with a payment."""
     wallet = world.deploy_wallet("HungryWallet")

@@ -194,3 +194,36 @@ def test_a_hook_of_the_payee_cannot_be_paid_twice(world: World) -> None:
         world.settle(channel, 60)
 
     assert world.state(others) == ChannelState(ChannelStatus.OPEN, 1000)
+
+
+def test_a_paused_token_keeps_both_shares_until_it_moves_again(world: World) -> None:
+    """The contract itself is on the list: nothing comes in or goes out."""
+    token = world.deploy_token("BlacklistToken")
+    channel = opened(world, token)
+    world.configure(token, "BlacklistToken", "list", world.contract.address, True)
+
+    world.close(channel, 60)
+    assert world.state(channel) == ChannelState(ChannelStatus.FINALIZED, 100, 60)
+    with reverts("TokenTransferFailed", token.address):
+        world.claim(world.payee, token.address, world.payee.address)
+    with reverts("TokenTransferFailed", token.address):
+        world.open(channel.with_epoch(1), 100)
+
+    world.configure(token, "BlacklistToken", "list", world.contract.address, False)
+    with world.pays(token.address, {world.payee: 60, world.payer: 40, world.contract: -100}):
+        world.claim(world.payee, token.address, world.payee.address)
+        world.claim(world.payer, token.address, world.payer.address)
+
+
+def test_tokens_that_nobody_asked_for_are_nobodys(world: World) -> None:
+    channel = opened(world, world.token)
+
+    world.send(world.stranger, world.token, "transfer", world.contract.address, 1000)
+
+    with reverts("AmountExceedsDeposit", 101, 100):
+        world.settle(channel, 101)
+    changes = {world.payee: 60, world.payer: 40, world.contract: -100}
+    with world.pays(world.token.address, changes):
+        world.close(channel, 60)
+    with world.pays(world.token.address, {world.payer: -7, world.contract: 7}):
+        world.open(channel.with_epoch(1), 7)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
 import pytest
 from eth_account import Account as EthAccount
@@ -223,7 +224,9 @@ class World:
     def force_ether(self, value: int) -> None:
         """Give the contract wei that it cannot refuse: those of a contract that destroys itself."""
         bomb = b"\x73" + self.contract.address + b"\xff"  # PUSH20 address, SELFDESTRUCT
-        self._transact(self.stranger, b"", bomb, value, GAS)
+        with catch_warnings():
+            simplefilter("ignore", DeprecationWarning)  # py-evm's, of the opcode
+            self._transact(self.stranger, b"", bomb, value, GAS)
 
     def send(
         self,
