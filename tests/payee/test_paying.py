@@ -10,8 +10,9 @@ import pytest
 
 from channelpay.payee import PaymentFacts, PaymentMiddleware
 from channelpay.payee.asgi import Message, Receive, Scope, Send
+from channelpay.protocol.eip712 import VoucherHasher
 from channelpay.protocol.rules import Outcome
-from channelpay.protocol.wire import VoucherPayload
+from channelpay.protocol.wire import ClosePayload, VoucherPayload
 from tests.payee.shop import (
     DEPOSIT,
     PRICE,
@@ -334,6 +335,20 @@ async def test_a_close_voucher_below_what_was_spent_does_not_shortchange_the_pay
     response = await shop.close(channel, PRICE)
 
     assert response.json()["settled"] == str(2 * PRICE)
+
+
+async def test_a_voucher_with_the_other_v_buys_and_is_settled_with_the_right_one(
+    shop: Shop,
+) -> None:
+    """A plain verification of a known key does not see v; the contract does."""
+    channel = await shop.opened()
+    flipped = VoucherHasher.with_other_v(channel.sign(PRICE))
+    header = shop.header(VoucherPayload(flipped))
+    assert (await shop.get("/page", header, key="one")).status_code == 200
+
+    response = await shop.get("/page", shop.header(ClosePayload(flipped)))
+
+    assert response.json()["settled"] == str(PRICE)
 
 
 async def test_a_channel_on_which_nothing_was_bought_is_closed_for_nothing(shop: Shop) -> None:

@@ -199,11 +199,6 @@ def v_is_0(attempt: Attempt) -> Headers:
     return attempt.with_signature(attempt.voucher().signature[:64] + bytes([0]))
 
 
-def v_flipped(attempt: Attempt) -> Headers:
-    signature = attempt.voucher().signature
-    return attempt.with_signature(signature[:64] + bytes([55 - signature[64]]))
-
-
 def high_s(attempt: Attempt) -> Headers:
     signature = attempt.voucher().signature
     s = ORDER - int.from_bytes(signature[32:64], "big")
@@ -412,7 +407,6 @@ CASES: list[tuple[Case, type[ChannelPayError]]] = [
     (price_above_the_challenge, PriceRaised),
     (v_is_26, WrongRecoveryId),
     (v_is_0, WrongRecoveryId),
-    (v_flipped, WrongRecoveryId),
     (high_s, MalleableSignature),
     (forged_challenge, InvalidChallenge),
     (challenge_of_another_realm, InvalidChallenge),

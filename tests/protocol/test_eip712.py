@@ -17,6 +17,7 @@ from channelpay.errors import (
     WrongRecoveryId,
 )
 from channelpay.protocol.eip712 import (
+    VoucherChecker,
     VoucherHasher,
     VoucherSigner,
     close_authorization_digest,
@@ -171,3 +172,82 @@ def test_nobody_signs_for_the_zero_address() -> None:
 
 def test_signer_does_not_print_its_key() -> None:
     assert "01" * 32 not in repr(SIGNER) + str(vars(SIGNER))
+
+
+@given(secret=secrets, channel_id=channel_ids, amount=amounts)
+def test_a_checker_takes_what_the_signer_signed(
+    secret: bytes, channel_id: ChannelId, amount: int
+) -> None:
+    signer, checker = VoucherSigner(DEPLOYMENT, secret), VoucherChecker(HASHER)
+
+    for cumulative in (0, amount, amount):
+        checker.check(signer.sign(channel_id, cumulative), signer.address)
+
+
+@given(change=st.integers(0, 64), bits=st.integers(1, 255), amount=amounts)
+def test_a_checker_that_knows_the_key_refuses_what_the_strict_check_refuses(
+    change: int, bits: int, amount: int
+) -> None:
+    checker, genuine = VoucherChecker(HASHER), SIGNER.sign(CHANNEL_ID, amount)
+    checker.check(genuine, SIGNER.address)
+    changed = bytearray(genuine.signature)
+    changed[change] ^= bits
+    voucher = Voucher(CHANNEL_ID, amount, bytes(changed))
+    if HASHER.with_other_v(genuine) == voucher:
+        return
+
+    with pytest.raises(PaymentRefused) as strict:
+        HASHER.check(voucher, SIGNER.address)
+    with pytest.raises(type(strict.value)):
+        checker.check(voucher, SIGNER.address)
+
+
+def test_a_checker_binds_channel_amount_and_signer() -> None:
+    checker, other = VoucherChecker(HASHER), VoucherSigner(DEPLOYMENT, b"\x02" * 32)
+    checker.check(GOOD, SIGNER.address)
+    checker.check(other.sign(CHANNEL_ID, 7), other.address)
+
+    for voucher, signer in (
+        (Voucher(CHANNEL_ID, 8, GOOD.signature), SIGNER.address),
+        (Voucher(ChannelId(b"\x99" * 32), 7, GOOD.signature), SIGNER.address),
+        (GOOD, other.address),
+    ):
+        with pytest.raises(SignerMismatch):
+            checker.check(voucher, signer)
+
+
+def test_a_checker_refuses_a_high_s_of_a_key_that_it_knows() -> None:
+    checker = VoucherChecker(HASHER)
+    checker.check(GOOD, SIGNER.address)
+    s = CURVE_ORDER - int.from_bytes(GOOD.signature[32:64], "big")
+    v = bytes([55 - GOOD.signature[64]])
+    high = Voucher(CHANNEL_ID, 7, GOOD.signature[:32] + s.to_bytes(32, "big") + v)
+
+    with pytest.raises(MalleableSignature):
+        checker.check(high, SIGNER.address)
+
+
+@given(amount=amounts)
+def test_the_wrong_v_is_put_right_before_it_is_settled(amount: int) -> None:
+    genuine = SIGNER.sign(CHANNEL_ID, amount)
+    flipped = HASHER.with_other_v(genuine)
+
+    assert HASHER.with_right_v(genuine, SIGNER.address) == genuine
+    assert HASHER.with_right_v(flipped, SIGNER.address) == genuine
+    with pytest.raises(SignerMismatch):
+        HASHER.with_right_v(Voucher(CHANNEL_ID, amount ^ 1, flipped.signature), SIGNER.address)
+
+
+def test_the_first_voucher_of_a_signer_is_checked_strictly() -> None:
+    with pytest.raises(WrongRecoveryId):
+        VoucherChecker(HASHER).check(HASHER.with_other_v(GOOD), SIGNER.address)
+
+
+def test_the_keys_that_a_checker_keeps_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("channelpay.protocol.eip712.KEYS_MAX", 2)
+    checker = VoucherChecker(HASHER)
+    signers = [VoucherSigner(DEPLOYMENT, bytes([number]) * 32) for number in range(1, 5)]
+    for signer in [*signers, *signers]:
+        checker.check(signer.sign(CHANNEL_ID, 1), signer.address)
+
+    assert len(checker._keys) == 2

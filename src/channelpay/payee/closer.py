@@ -14,6 +14,7 @@ from channelpay.chain.sender import NotConfirmed, Sender
 from channelpay.chain.types import ContractCall, TransactionReceipt
 from channelpay.errors import ChannelPayError, PaymentRefused
 from channelpay.payee.chain_link import ChainLink, with_deposit
+from channelpay.protocol.eip712 import VoucherHasher
 from channelpay.protocol.rules import ChannelRecord
 from channelpay.protocol.types import Voucher
 from channelpay.store import Store
@@ -34,6 +35,7 @@ class Closer:
         self._link = link
         self._sender = sender
         self._store = store
+        self._hasher = VoucherHasher(link.contract.deployment)
 
     def close(self, record: ChannelRecord, voucher: Voucher | None = None) -> Taken:
         """Settle with ``voucher`` if it covers what was spent (else with the best one held), refund
@@ -52,14 +54,16 @@ class Closer:
         """Take what the best voucher promises; the channel stays as it is."""
         if record.accepted <= record.chain.settled:
             raise PaymentRefused("no voucher promises more than what is settled already")
-        call = self._link.contract.settle(record.channel, record.accepted, record.signature)
+        assert record.voucher is not None  # accepted is above zero
+        best = self._hasher.with_right_v(record.voucher, record.channel.signer)
+        call = self._link.contract.settle(record.channel, record.accepted, best.signature)
         return self._take(record, lambda: self._sender.send(call))
 
     def _closing_call(self, record: ChannelRecord, last: Voucher | None) -> ContractCall:
         if last is None:
             return self._link.contract.close(record.channel)
-        amount, signature = last.cumulative_amount, last.signature
-        return self._link.contract.close(record.channel, amount, signature)
+        last = self._hasher.with_right_v(last, record.channel.signer)
+        return self._link.contract.close(record.channel, last.cumulative_amount, last.signature)
 
     def _send_close(self, record: ChannelRecord, call: ContractCall) -> TransactionReceipt:
         try:

@@ -23,7 +23,8 @@ from channelpay.payee.chain_link import ChainLink, with_deposit
 from channelpay.payee.closer import Closer
 from channelpay.payee.terms import Terms
 from channelpay.payee.threads import BoundedThreads
-from channelpay.protocol.eip712 import VoucherHasher
+from channelpay.protocol.eip712 import VoucherChecker, VoucherHasher
+from channelpay.protocol.reader import CredentialReader
 from channelpay.protocol.rules import ChannelRecord, Purchase
 from channelpay.protocol.text import to_hex
 from channelpay.protocol.types import Channel, ChannelId, ChannelStatus, Voucher
@@ -31,7 +32,6 @@ from channelpay.protocol.wire import (
     Challenge,
     ChallengeIssuer,
     ClosePayload,
-    Credential,
     OpenPayload,
     Source,
     TopUpPayload,
@@ -101,12 +101,12 @@ class Verifier:
         now: Callable[[], float],
     ) -> None:
         self._terms = terms
-        self._issuer = issuer
+        self._reader = CredentialReader(issuer)
         self._store = store
         self._link = link
         self._closer = closer
         self._now = now
-        self._hasher = VoucherHasher(terms.deployment)
+        self._checker = VoucherChecker(VoucherHasher(terms.deployment))
         self._reads = BoundedThreads("channelpay-chain", workers=4, waiting_max=60)
         self._closes = BoundedThreads("channelpay-close", workers=2, waiting_max=30)
         # Safe to keep: a channel's id is the hash of its description, so it never changes.
@@ -121,20 +121,22 @@ class Verifier:
         :class:`~channelpay.errors.InputError`, :class:`~channelpay.errors.ChainReverted`; and
         :class:`~channelpay.errors.NetworkError` for trouble of ours. Then nothing was charged.
         """
-        credential = Credential.parse(header)
-        challenge, payload = credential.challenge, credential.payload
-        offered = self._check_challenge(challenge)
-        self._check_chain(credential.source)
+        challenge, request, payload, source = self._reader.read(header, self._now())
+        if not self._terms.are_those_of(request):
+            raise InvalidChallenge("the challenge is of other terms than today's")
+        self._check_chain(source)
         if isinstance(payload, TopUpPayload):
             return await self._top_up(payload, challenge)
         if isinstance(payload, ClosePayload):
             return await self._close(payload.voucher, challenge)
-        if order.price > offered:
-            raise PriceRaised(f"the price is {order.price} now; the challenge said {offered}")
+        if order.price > request.amount:
+            raise PriceRaised(
+                f"the price is {order.price} now; the challenge said {request.amount}"
+            )
         if isinstance(payload, VoucherPayload):
             self._check_signature(payload.voucher)
         else:
-            await self._open(payload, credential.source)
+            await self._open(payload, source)
         return await self._pay(payload.voucher, challenge, order)
 
     def release(self, payment_id: int) -> Future[ChannelRecord]:
@@ -145,13 +147,6 @@ class Verifier:
         self._reads.close()
         self._closes.close()
 
-    def _check_challenge(self, challenge: Challenge) -> int:
-        """The amount that the challenge asked for."""
-        request = self._issuer.check(challenge, self._now())
-        if not self._terms.are_those_of(request):
-            raise InvalidChallenge("the challenge is of other terms than today's")
-        return request.amount
-
     def _check_chain(self, source: Source | None) -> None:
         """A voucher itself does not tell its chain: its signature would just be a stranger's."""
         expected = self._terms.deployment.chain_id
@@ -159,7 +154,7 @@ class Verifier:
             raise OtherChain(f"the source is on chain {source.chain_id}, the payee on {expected}")
 
     def _check_signature(self, voucher: Voucher) -> None:
-        self._hasher.check(voucher, self._channel(voucher.channel_id).signer)
+        self._checker.check(voucher, self._channel(voucher.channel_id).signer)
 
     def _channel(self, channel_id: ChannelId) -> Channel:
         """The description of a channel that pays us; it may be closed."""
@@ -218,7 +213,7 @@ class Verifier:
                 "token, contract and chain",
                 channelId=to_hex(channel_id),
             )
-        self._hasher.check(voucher, channel.signer)
+        self._checker.check(voucher, channel.signer)
         known = self._store.record(channel_id)
         if known is None or known.chain.status is ChannelStatus.ABSENT:
             await self._reads.run(lambda: self._enter(channel_id, channel, payload))
