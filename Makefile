@@ -4,7 +4,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UV := .uv/bin/uv
 RUN := .venv/bin/python
-FORGE := node_modules/@foundry-rs/forge-linux-amd64/bin/forge
+FORGE_BIN := $(CURDIR)/node_modules/@foundry-rs/forge-linux-amd64/bin
 
 export SOLCX_BINARY_PATH := $(CURDIR)/.solcx
 export APE_DATA_FOLDER := $(CURDIR)/.cache/ape
@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 DEV := .venv/.ready
 WEB3_7 := .venv-web3-7/.ready
 APE := .venv-ape/.ready
-PROVE := .venv-prove/.ready
+PROVE := .venv-prove/.packages
 NODE := node_modules/.ready
 SOLC := .solcx/.ready
 
@@ -56,20 +56,19 @@ bench: $(DEV) ## what signing and checking a voucher costs, as ratios
 
 forge: $(DEV) $(NODE) $(SOLC) ## fuzz and invariant tests of the contract in Solidity
 	$(RUN) scripts/build_contracts.py --check
-	$(FORGE) test
+	$(FORGE_BIN)/forge test
 
 fuzz: $(DEV) $(NODE) $(SOLC) ## the property tests with many more examples, and a million calls of the contract
 	$(RUN) -m pytest -m hypothesis --hypothesis-profile=fuzz
 	$(RUN) scripts/build_contracts.py --check
-	FOUNDRY_PROFILE=fuzz $(FORGE) test
+	FOUNDRY_PROFILE=fuzz $(FORGE_BIN)/forge test
 
 halmos: $(PROVE) $(NODE) $(SOLC) ## proofs of the contract for all values
-	FOUNDRY_PROFILE=halmos $(FORGE) build
-	FOUNDRY_PROFILE=halmos PATH="$(CURDIR)/$(dir $(FORGE)):$$PATH" .venv-prove/bin/halmos \
-		--forge-build-out .build/halmos/out --storage-layout generic
+	PATH="$(FORGE_BIN):$$PATH" FOUNDRY_PROFILE=halmos .venv-prove/bin/halmos --forge-build-out .build/halmos/out \
+		--storage-layout generic --solver-timeout-branching 100ms --function check_
 
-slither: $(PROVE) $(NODE) $(SOLC) ## static analysis of the contract, against docs/slither.md
-	PATH="$(CURDIR)/.venv-prove/bin:$(CURDIR)/$(dir $(FORGE)):$$PATH" .venv-prove/bin/python scripts/check_slither.py
+slither: $(DEV) $(PROVE) $(NODE) $(SOLC) ## static analysis of the contract, against docs/slither.md
+	PATH="$(FORGE_BIN):$$PATH" $(RUN) scripts/check_slither.py .venv-prove/bin/slither
 
 mutants: $(DEV) $(NODE) $(SOLC) ## break one rule of the contract after the other; the tests have to notice
 	$(RUN) -m scripts.mutate
@@ -117,10 +116,6 @@ clean: ## remove the environments and all that was built
 
 .venv/.ready .venv-web3-7/.ready .venv-ape/.ready: %/.ready: %/.packages pyproject.toml requirements/build.txt
 	$(UV) pip install --quiet --python $(@D) --no-deps --build-constraints requirements/build.txt --editable .
-	@touch $@
-
-# Tools alone: neither imports the package.
-$(PROVE): .venv-prove/.packages
 	@touch $@
 
 $(NODE): package-lock.json package.json

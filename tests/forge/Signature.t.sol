@@ -16,6 +16,8 @@ contract SignatureTest is ForgeTest {
         open(channel, type(uint96).max);
     }
 
+    /// forge-config: default.fuzz.runs = 16
+    /// forge-config: fuzz.fuzz.runs = 256
     function testFuzz_everyOtherVIsRefused(uint96 amount) external {
         uint128 promised = _amount(amount);
         (uint8 right, bytes32 r, bytes32 s) = _sign(SESSION_KEY, promised);
