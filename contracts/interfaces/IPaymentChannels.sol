@@ -95,7 +95,8 @@ interface IPaymentChannels {
     /// @notice A kept share was paid out to `receiver`.
     event ShareClaimed(address indexed token, address indexed account, address receiver, uint256 amount);
 
-    /// @notice A row of a batch changed nothing: its channel is not live, or its voucher pays nothing.
+    /// @notice A row of a batch changed nothing: its channel is not live, its voucher is wrong or above the deposit, or, in
+    /// `settleBatch`, is settled already.
     event RowSkipped(bytes32 indexed channelId);
 
     /* ERRORS */
@@ -294,7 +295,8 @@ interface IPaymentChannels {
 
     /// @notice Closes many channels of the caller in one token: one transfer to the caller, one refund for each channel.
     /// @dev As in `settleBatch`, a row that is not live, or whose voucher is wrong, is skipped. A row whose amount is settled
-    /// already closes without looking at its signature.
+    /// already closes without looking at its signature. A payer that burns gas makes the whole batch revert (`GasTooLow`) if
+    /// the transaction has not the 220,000 gas that a failed push needs.
     /// @return paid What the caller got in all.
     function closeBatch(address token, VoucherRow[] calldata rows) external returns (uint256 paid);
 

@@ -7,13 +7,16 @@ import secrets
 import pytest
 
 from channelpay.chain.connection import Connection
-from channelpay.chain.contract import Erc20, PaymentChannelsContract
+from channelpay.chain.contract import PUSH_GAS_RESERVE, Erc20, PaymentChannelsContract
 from channelpay.chain.events import (
     ChannelClosed,
     ChannelOpened,
     CloseCancelled,
     CloseRequested,
     Event,
+    EventFilter,
+    EventReader,
+    RowSkipped,
     Settled,
     ToppedUp,
     events_in,
@@ -21,7 +24,12 @@ from channelpay.chain.events import (
 from channelpay.chain.sender import Sender
 from channelpay.chain.types import ContractCall
 from channelpay.errors import ChainReverted, InputError, NotFound, NotGenuine, WrongChain
-from channelpay.protocol.eip712 import VoucherHasher, VoucherSigner, domain_separator
+from channelpay.protocol.eip712 import (
+    VoucherHasher,
+    VoucherSigner,
+    domain_separator,
+    sign_close_authorization,
+)
 from channelpay.protocol.types import (
     ABSENT,
     NATIVE,
@@ -31,6 +39,7 @@ from channelpay.protocol.types import (
     ChannelState,
     ChannelStatus,
     Deployment,
+    Voucher,
 )
 from channelpay.testing.accounts import TOKENS_EACH
 from channelpay.testing.furnished import FurnishedChain
@@ -119,6 +128,65 @@ def test_a_channels_life_is_read_from_state_and_events(parties: Parties, native:
     assert (closed.payer, closed.payee) == (channel.payer, channel.payee)
     assert contract.state(channel).status is ChannelStatus.FINALIZED
     assert erc20.balance(parties.payee.address) == TOKENS_EACH + (0 if native else 500)
+
+
+def test_batches_pay_their_rows_and_name_those_that_they_skip(parties: Parties) -> None:
+    contract, signer = parties.contract, parties.signer
+    first, second, absent = (parties.channel() for _ in range(3))
+    for channel in (first, second):
+        parties.payer.send(contract.open(channel, DEPOSIT))
+    ids = {one: one.id(contract.deployment) for one in (first, second, absent)}
+    rows = [(one, signer.sign(channel_id, 300)) for one, channel_id in ids.items()]
+
+    batch = contract.settle_batch(parties.payee.address, NATIVE, rows)
+    *settled, skipped = parties.events(parties.payer, batch)
+    assert [type(one) for one in settled] == [Settled, Settled]
+    assert isinstance(skipped, RowSkipped)
+    assert skipped.channel_id == ids[absent]
+    assert {one.settled for one in contract.states([first, second])} == {300}
+
+    *closed, skipped = parties.events(parties.payee, contract.close_batch(NATIVE, rows))
+    assert [type(one) for one in closed] == [ChannelClosed, ChannelClosed]
+    only = EventFilter(channel_ids=frozenset({ids[absent]}))
+    batches = EventReader(contract, only).read(EventReader(contract).cursor_at(0))
+    assert [type(event) for one in batches for event in one.events] == [RowSkipped, RowSkipped]
+
+
+def test_a_payee_signs_a_close_that_anyone_sends(parties: Parties) -> None:
+    contract, channel = parties.contract, parties.channel()
+    parties.payer.send(contract.open(channel, DEPOSIT))
+    amount, signature = parties.voucher(channel, 300)
+    authorization = sign_close_authorization(
+        contract.deployment, parties.accounts[1].private_key, channel.id(contract.deployment), 300
+    )
+
+    call = contract.close_with_authorization(channel, amount, signature, authorization)
+    (closed,) = parties.events(parties.payer, call)
+
+    assert isinstance(closed, ChannelClosed)
+    assert (closed.settled, closed.refund) == (300, DEPOSIT - 300)
+
+
+def test_every_push_of_a_call_has_gas_in_reserve(parties: Parties) -> None:
+    """Else a receiver that refuses only once it is mined could stop every close."""
+    contract, channel = parties.contract, parties.channel()
+    amount, signature = parties.voucher(channel, 1)
+    row = (channel, Voucher(channel.id(contract.deployment), amount, signature))
+    payee = parties.payee.address
+
+    assert contract.settle(channel, amount, signature).gas_reserve == PUSH_GAS_RESERVE
+    assert contract.close(channel, amount, signature).gas_reserve == 2 * PUSH_GAS_RESERVE
+    assert contract.settle_batch(payee, NATIVE, [row] * 3).gas_reserve == PUSH_GAS_RESERVE
+    assert contract.close_batch(NATIVE, [row] * 3).gas_reserve == 4 * PUSH_GAS_RESERVE
+
+
+@pytest.mark.parametrize("signature", [b"", bytes(64), bytes(65), bytes(64) + b"\x1d"])
+def test_a_row_takes_no_signature_in_another_form(parties: Parties, signature: bytes) -> None:
+    channel = parties.channel()
+    voucher = Voucher(channel.id(parties.contract.deployment), 1, signature)
+
+    with pytest.raises(InputError):
+        parties.contract.settle_batch(channel.payee, NATIVE, [(channel, voucher)])
 
 
 def test_the_states_of_many_channels_come_in_order_in_one_call(parties: Parties) -> None:

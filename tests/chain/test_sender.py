@@ -14,6 +14,7 @@ from channelpay.chain.contract import PaymentChannelsContract
 from channelpay.chain.sender import NotConfirmed, Sender, SendPolicy
 from channelpay.chain.types import ContractCall
 from channelpay.errors import BudgetExceeded, ChainReverted, InsufficientFunds
+from channelpay.protocol.text import to_hex
 from channelpay.protocol.types import NATIVE, ZERO_ADDRESS, Address, Channel
 from channelpay.testing import DevChain
 from channelpay.testing.rpc_client import rpc_call
@@ -44,6 +45,19 @@ def test_a_receipt_says_what_was_mined_and_what_it_cost(
     assert receipt.logs == ()
     assert connection.balance_wei(sender.address) == before - 5 - receipt.fee_wei
     assert connection.balance_wei(RECEIVER) == 5
+
+
+def test_a_reserve_of_gas_is_sent_along_and_not_paid_for(
+    chain: DevChain, connection: Connection
+) -> None:
+    sender = sender_of(connection, chain.accounts[0])
+
+    receipt = sender.send(ContractCall(RECEIVER, value_wei=1, gas_reserve=500_000))
+
+    mined = rpc_call(chain.rpc_url, "eth_getTransactionByHash", to_hex(receipt.transaction_hash))
+    assert isinstance(mined, dict)
+    assert int(mined["gas"], 16) >= 500_000 + receipt.gas_used
+    assert receipt.gas_used == 21_000
 
 
 def test_a_call_that_would_revert_costs_nothing(

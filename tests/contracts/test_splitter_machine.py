@@ -184,7 +184,7 @@ class SplitterMachine(RuleBasedStateMachine):
 @pytest.mark.hypothesis
 def test_every_share_is_exact_in_any_order() -> None:
     # A run of thirty steps is worth several examples of other tests, and takes as long.
-    examples = settings().max_examples // 4
+    examples = settings().max_examples // 8
     run_state_machine_as_test(
         SplitterMachine, settings=settings(stateful_step_count=STEPS, max_examples=examples)
     )

@@ -180,6 +180,24 @@ def test_a_close_that_fails_is_tried_again_and_holds_no_other_up(
     assert states == {ChannelStatus.FINALIZED}
 
 
+def test_where_a_close_is_reverted_the_payee_is_settled(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A payer's wallet can make every close fail: it is not to keep what it owes."""
+    channel = office.channel(PRICE)
+    watcher = office.watcher(office.closer)
+    watcher.step()
+    office.payer.request_close(channel)
+
+    def reverted(record: ChannelRecord) -> object:
+        raise ChainReverted(error="GasTooLow")
+
+    monkeypatch.setattr(office.closer, "close", reverted)
+    watcher.step()
+
+    assert office.record(channel).chain.settled == PRICE
+
+
 def test_what_happened_while_nobody_watched_is_read_at_the_next_start(office: Office) -> None:
     channel = office.channel()
     office.watcher().step()

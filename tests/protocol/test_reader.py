@@ -111,6 +111,16 @@ def test_what_stands_behind_the_payload_is_not_passed_over(more: str) -> None:
     assert read(warm(), header) == carefully(header)
 
 
+@pytest.mark.parametrize("spaces", [2, 3, 4, 5])
+def test_a_header_with_more_spaces_is_not_remembered(spaces: int) -> None:
+    """Its groups of base64 lie elsewhere."""
+    reader = CredentialReader(ISSUER)
+    reader.read(HEADER.replace(" ", " " * spaces), NOW)
+
+    assert not reader._offers
+    assert read(reader, HEADER) == carefully(HEADER)
+
+
 def test_an_amount_above_128_bits_is_refused() -> None:
     header = with_text(lambda text: text.replace('"5000"', f'"{2**128}"'))
 

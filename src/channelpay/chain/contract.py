@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from web3.contract import Contract
@@ -10,9 +11,10 @@ from web3.contract import Contract
 from channelpay.chain.artifacts import payment_channels
 from channelpay.chain.connection import Connection, checksum, encoding
 from channelpay.chain.types import ContractCall
-from channelpay.errors import NotFound, NotGenuine
-from channelpay.protocol.eip712 import domain_separator
+from channelpay.errors import InputError, NotFound, NotGenuine
+from channelpay.protocol.eip712 import SIGNATURE_BYTES, domain_separator
 from channelpay.protocol.types import (
+    GRACE_SECONDS_MAX,
     GRACE_SECONDS_MIN,
     NATIVE,
     Address,
@@ -25,6 +27,10 @@ from channelpay.protocol.types import (
 )
 
 SYMBOL_CHARACTERS_MAX = 16
+PUSH_GAS_RESERVE = 250_000
+"""What a push takes at most: 200,000 gas, and keeping the share. Without it a receiver that refuses
+only when the transaction is mined could make it run out of gas, again and again.
+"""
 _STATUSES = tuple(ChannelStatus)
 _OPEN_WITH_AUTHORIZATION = (
     "openWithAuthorization(address,address,uint128,bytes32,address,address,uint256,uint256,bytes32,"
@@ -47,8 +53,8 @@ class PaymentChannelsContract:
 
     def require_genuine(self) -> None:
         """Raise :class:`NotFound` if there is no code at the address, :class:`NotGenuine` unless it
-        is the one that this package ships, with a grace period of ten minutes or more and made for
-        this address and chain.
+        is the one that this package ships, made for this address and chain, with a grace period of
+        ten minutes to thirty days.
 
         A payer asks this before locking money in a contract that somebody else named.
         """
@@ -71,10 +77,10 @@ class PaymentChannelsContract:
         """Code alone does not prove them: whoever deploys can write any values into it."""
         place = checksum(self.deployment.contract)
         grace_seconds = self.grace_period_seconds()
-        if grace_seconds < GRACE_SECONDS_MIN:
+        if not GRACE_SECONDS_MIN <= grace_seconds <= GRACE_SECONDS_MAX:
             raise NotGenuine(
-                f"the contract at {place} has a grace period of {grace_seconds} s, less than"
-                f" {GRACE_SECONDS_MIN} s"
+                f"the contract at {place} has a grace period of {grace_seconds} s; it must be"
+                f" {GRACE_SECONDS_MIN} to {GRACE_SECONDS_MAX} s"
             )
         separator, chain_id = domain_separator(self.deployment), self.deployment.chain_id
         own = (grace_seconds.to_bytes(32, "big"), chain_id.to_bytes(32, "big"), separator)
@@ -163,13 +169,15 @@ class PaymentChannelsContract:
         return self._call("topUp", _description(channel), amount, value_wei=value_wei)
 
     def settle(self, channel: Channel, cumulative_amount: int, signature: bytes) -> ContractCall:
-        return self._call("settle", _description(channel), cumulative_amount, signature)
+        arguments = (_description(channel), cumulative_amount, signature)
+        return self._call("settle", *arguments, pushes=1)
 
     def close(
         self, channel: Channel, cumulative_amount: int = 0, signature: bytes = b""
     ) -> ContractCall:
         """Close with the last voucher, or without one to take nothing more."""
-        return self._call("close", _description(channel), cumulative_amount, signature)
+        arguments = (_description(channel), cumulative_amount, signature)
+        return self._call("close", *arguments, pushes=2)
 
     def close_with_authorization(
         self,
@@ -185,21 +193,28 @@ class PaymentChannelsContract:
             cumulative_amount,
             voucher_signature,
             payee_signature,
+            pushes=2,
         )
 
     def settle_batch(
         self, payee: Address, token: Address, vouchers: Iterable[tuple[Channel, Voucher]]
     ) -> ContractCall:
-        """Settle channels of one payee and token; what pays nothing is skipped. For anyone."""
+        """Settle channels of one payee and token; what pays nothing is skipped. For anyone.
+
+        Vouchers have passed :meth:`~channelpay.protocol.eip712.VoucherHasher.with_right_v`.
+        """
         rows = [_row(channel, voucher) for channel, voucher in vouchers]
-        return self._call("settleBatch", checksum(payee), checksum(token), rows)
+        return self._call("settleBatch", checksum(payee), checksum(token), rows, pushes=1)
 
     def close_batch(
         self, token: Address, vouchers: Iterable[tuple[Channel, Voucher]]
     ) -> ContractCall:
-        """Close channels of the sender in one token; what is not live or wrong is skipped."""
+        """Close channels of the sender in one token; what is not live or wrong is skipped.
+
+        Vouchers have passed :meth:`~channelpay.protocol.eip712.VoucherHasher.with_right_v`.
+        """
         rows = [_row(channel, voucher) for channel, voucher in vouchers]
-        return self._call("closeBatch", checksum(token), rows)
+        return self._call("closeBatch", checksum(token), rows, pushes=len(rows) + 1)
 
     def request_close(self, channel: Channel) -> ContractCall:
         return self._call("requestClose", _description(channel))
@@ -213,8 +228,11 @@ class PaymentChannelsContract:
     def _view(self, name: str, *arguments: object, block: int | None = None) -> Any:
         return self.connection.view(self._contract, name, *arguments, block=block)
 
-    def _call(self, name: str, *arguments: object, value_wei: int = 0) -> ContractCall:
-        return encoded_call(self._contract, name, arguments, value_wei=value_wei)
+    def _call(
+        self, name: str, *arguments: object, value_wei: int = 0, pushes: int = 0
+    ) -> ContractCall:
+        call = encoded_call(self._contract, name, arguments, value_wei=value_wei)
+        return replace(call, gas_reserve=pushes * PUSH_GAS_RESERVE)
 
 
 class Erc20:
@@ -271,6 +289,8 @@ def _description(channel: Channel) -> tuple[str, str, str, str, bytes]:
 
 
 def _parts(signature: bytes) -> tuple[int, bytes, bytes]:
+    if len(signature) != SIGNATURE_BYTES or signature[64] not in (27, 28):
+        raise InputError("a signature has 65 bytes, the last of them 27 or 28")
     return signature[64], signature[:32], signature[32:64]
 
 

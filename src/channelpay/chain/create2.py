@@ -11,7 +11,12 @@ from dataclasses import dataclass
 from channelpay.chain.artifacts import Artifact, payment_channels, revenue_splitter_factory
 from channelpay.errors import ConfigError
 from channelpay.protocol.keccak import keccak256
-from channelpay.protocol.types import GRACE_SECONDS_CANONICAL, GRACE_SECONDS_MIN, Address
+from channelpay.protocol.types import (
+    GRACE_SECONDS_CANONICAL,
+    GRACE_SECONDS_MAX,
+    GRACE_SECONDS_MIN,
+    Address,
+)
 
 DEPLOYER = Address(bytes.fromhex("4e59b44847b379578588920ca78fbf26c0b4956c"))
 SALT = bytes(32)
@@ -43,11 +48,13 @@ def predicted_address(grace_seconds: int = GRACE_SECONDS_CANONICAL) -> Address:
 
 
 def payment_channels_creation(grace_seconds: int = GRACE_SECONDS_CANONICAL) -> Creation:
-    """The contract with this grace period; :class:`ConfigError` for less than ten minutes."""
-    if grace_seconds < GRACE_SECONDS_MIN:
+    """The contract with this grace period; :class:`ConfigError` for one under ten minutes or over
+    thirty days.
+    """
+    if not GRACE_SECONDS_MIN <= grace_seconds <= GRACE_SECONDS_MAX:
         raise ConfigError(
-            f"a grace period of {grace_seconds} s is too short",
-            hint=f"The contract takes {GRACE_SECONDS_MIN} s and more.",
+            f"a grace period of {grace_seconds} s is too short or too long",
+            hint=f"Choose one of {GRACE_SECONDS_MIN} to {GRACE_SECONDS_MAX} s.",
         )
     artifact = payment_channels()
     return Creation(artifact, artifact.bytecode + grace_seconds.to_bytes(32, "big"))

@@ -147,7 +147,8 @@ class EventBatch:
 class EventFilter:
     """Which channels' events to read; an empty field is any. The fields are combined with "and".
 
-    Events about kept shares carry no channel and come only without any filter.
+    Events about kept shares carry no channel and come only without any filter; a skipped row
+    names neither payer nor payee.
     """
 
     channel_ids: frozenset[ChannelId] = frozenset()
@@ -157,12 +158,16 @@ class EventFilter:
     def topics(self) -> list[Sequence[bytes] | None]:
         if not (self.channel_ids or self.payers or self.payees):
             return []
-        return [
+        topics: list[Sequence[bytes] | None] = [
             [signature for signature, event in _events().items() if event.is_of_channel],
             sorted(self.channel_ids) or None,
             [bytes(12) + payer for payer in sorted(self.payers)] or None,
             [bytes(12) + payee for payee in sorted(self.payees)] or None,
         ]
+        # An open end matches also what has fewer topics: a skipped row names its channel alone.
+        while topics[-1] is None:
+            topics.pop()
+        return topics
 
 
 class EventReader:

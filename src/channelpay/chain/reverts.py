@@ -25,6 +25,7 @@ _HINTS = {
     "ChannelFinalized": "This channel is closed for good; open another one.",
     "ChannelNotFound": "Check contract, chain and the channel's description.",
     "CloseNotReady": "Request the close, then wait until the grace period is over.",
+    "GasTooLow": "Give the transaction more gas: a push to a receiver may take 200,000.",
     "InvalidAuthorization": "Have the payee sign this amount, for this contract and chain.",
     "InvalidSignature": "Sign with the channel's authorized signer, for this contract and chain.",
     "InvalidToken": "Check the token's address: there is no contract at it.",

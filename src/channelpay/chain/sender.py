@@ -87,7 +87,8 @@ class Sender:
         """
         self._check_balance(call.value_wei)
         self.connection.call(call, self.address)
-        gas = self.connection.estimate_gas(call, self.address) * (100 + GAS_MARGIN_PERCENT) // 100
+        estimate = self.connection.estimate_gas(call, self.address)
+        gas = estimate * (100 + GAS_MARGIN_PERCENT) // 100 + call.gas_reserve
         fees = self._fees()
         self._check_balance(call.value_wei + gas * fees.max_fee_wei)
         return self._sign_and_broadcast(call, gas, fees, journal)

@@ -9,11 +9,16 @@ from channelpay.protocol.types import Address
 
 @dataclass(frozen=True, slots=True)
 class ContractCall:
-    """An unsigned call: where to, ABI-encoded data, wei to send along."""
+    """An unsigned call: where to, ABI-encoded data, wei to send along.
+
+    ``gas_reserve`` is added to the estimate of its gas: what code of others may take that behaves
+    in another way once the transaction is mined.
+    """
 
     to: Address
     data: bytes = b""
     value_wei: int = 0
+    gas_reserve: int = 0
 
 
 @dataclass(frozen=True, slots=True)

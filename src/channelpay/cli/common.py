@@ -18,7 +18,13 @@ from channelpay.cli.output import Output
 from channelpay.errors import ConfigError, InputError, NotFound
 from channelpay.protocol.parse import parse_address
 from channelpay.protocol.text import format_amount, parse_human_amount, to_hex
-from channelpay.protocol.types import GRACE_SECONDS_MIN, NATIVE, Address, ChannelId
+from channelpay.protocol.types import (
+    GRACE_SECONDS_MAX,
+    GRACE_SECONDS_MIN,
+    NATIVE,
+    Address,
+    ChannelId,
+)
 
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
@@ -132,8 +138,8 @@ def token_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def grace_period(_ctx: click.Context, _parameter: click.Parameter, text: str | None) -> int | None:
-    """The seconds of ``1d``, ``12h``, ``90m``, ``5400s`` or ``5400``; no less than the contract
-    takes. An option's callback.
+    """The seconds of ``1d``, ``12h``, ``90m``, ``5400s`` or ``5400``, within what a payer accepts.
+    An option's callback.
     """
     if text is None:
         return None
@@ -141,9 +147,10 @@ def grace_period(_ctx: click.Context, _parameter: click.Parameter, text: str | N
     if match is None:
         raise click.BadParameter("a duration is written 1d, 12h, 90m, 5400s or 5400")
     seconds = int(match["number"]) * _SECONDS[match["unit"] or "s"]
-    if seconds < GRACE_SECONDS_MIN:
-        shortest = duration_text(GRACE_SECONDS_MIN)
-        raise click.BadParameter(f"{text} is too short: the contract takes {shortest} and more")
+    if not GRACE_SECONDS_MIN <= seconds <= GRACE_SECONDS_MAX:
+        shortest, longest = duration_text(GRACE_SECONDS_MIN), duration_text(GRACE_SECONDS_MAX)
+        misfit = "short" if seconds < GRACE_SECONDS_MIN else "long"
+        raise click.BadParameter(f"{text} is too {misfit}: choose {shortest} to {longest}")
     return seconds
 
 

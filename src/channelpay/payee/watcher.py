@@ -22,7 +22,7 @@ from channelpay.chain.events import (
     ShareKept,
     ToppedUp,
 )
-from channelpay.errors import ChannelPayError
+from channelpay.errors import ChainReverted, ChannelPayError
 from channelpay.payee.chain_link import ChainLink, with_deposit
 from channelpay.payee.closer import Closer
 from channelpay.payee.terms import Terms
@@ -134,9 +134,21 @@ class Watcher:
             taken = closer.close(record)
         except ChannelPayError as error:
             _log.warning("%s, whose payer wants it closed, is still open: %s", name, error.detail)
+            if isinstance(error, ChainReverted):
+                self._settle(closer, record)
             return False
         _log.info("closed %s at its payer's request: %s", name, to_hex(taken.transaction_hash))
         return True
+
+    def _settle(self, closer: Closer, record: ChannelRecord) -> None:
+        """Take what is owed without paying the payer, whose wallet may be what stops the close."""
+        name = to_hex(record.channel_id)
+        try:
+            taken = closer.settle(record)
+        except ChannelPayError as error:
+            _log.warning("%s is not settled either: %s", name, error.detail)
+        else:
+            _log.info("settled %s instead: %s", name, to_hex(taken.transaction_hash))
 
     def _ours(self, records: Iterable[ChannelRecord]) -> list[ChannelRecord]:
         """Books may hold channels of an earlier contract, token or payee."""

@@ -123,11 +123,11 @@ def _voucher_behind(offer: _Offer, header: str) -> re.Match[bytes] | None:
 
 
 def _beginning(header: str) -> bytes:
-    """A credential's JSON up to the payload's name."""
-    if not header.startswith(_START):
+    """A credential's JSON up to the payload's name; empty if more than one space is before it."""
+    token = header[len(_START) :]
+    if not header.startswith(_START) or token != token.strip():
         return b""
-    text = decode_base64url(header[len(_START) :].strip(), "credential")
-    return text.partition(_SEPARATOR)[0]
+    return decode_base64url(token, "credential").partition(_SEPARATOR)[0]
 
 
 def _says_only(beginning: bytes, challenge: Challenge) -> bool:

@@ -26,6 +26,8 @@ AMOUNT_MAX = 2**128 - 1
 """What fits a voucher (``uint128``)."""
 GRACE_SECONDS_MIN = 600
 """No contract with a shorter grace period is accepted (draft-evm-session-00, Forced Close)."""
+GRACE_SECONDS_MAX = 30 * 86_400
+"""A payer that gives up on a payee waits this long at most."""
 GRACE_SECONDS_CANONICAL = 86_400
 
 EPOCH_BYTES = 4
