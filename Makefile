@@ -71,7 +71,7 @@ slither: $(DEV) $(PROVE) $(NODE) $(SOLC) ## static analysis of the contract, aga
 	PATH="$(FORGE_BIN):$$PATH" $(RUN) scripts/check_slither.py .venv-prove/bin/slither
 
 mutants: $(DEV) $(NODE) $(SOLC) ## break one rule of the contract after the other; the tests have to notice
-	$(RUN) -m scripts.mutate
+	$(RUN) -m scripts.mutate --write
 
 coverage: $(DEV) $(NODE) $(SOLC) ## all tests but Ape's, with branch coverage
 	.venv/bin/coverage erase
