@@ -59,7 +59,7 @@ forge: $(DEV) $(NODE) $(SOLC) ## fuzz and invariant tests of the contract in Sol
 	$(FORGE_BIN)/forge test
 
 fuzz: $(DEV) $(NODE) $(SOLC) ## the property tests with many more examples, and a million calls of the contract
-	$(RUN) -m pytest -m hypothesis --hypothesis-profile=fuzz
+	$(RUN) -m pytest -n 2 --dist worksteal -m hypothesis --hypothesis-profile=fuzz
 	$(RUN) scripts/build_contracts.py --check
 	FOUNDRY_PROFILE=fuzz $(FORGE_BIN)/forge test
 

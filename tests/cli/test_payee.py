@@ -206,8 +206,11 @@ def test_a_channel_that_fails_does_not_stop_the_others(
         )
     result = publisher.run("payee", command, "--all")
     (problem,) = lines(result.stderr)
-    assert (result.exit_code, problem["code"]) == (6, "transaction-reverted")
+    assert (result.exit_code, problem["code"]) == (4, "wrong-recovery-id")
     assert problem["channelId"] == to_hex(first.id)
+    with closing(sqlite3.connect(publisher.state / "books.sqlite3")) as books:
+        begun = books.execute("SELECT closes_begun FROM channels WHERE channel_id = ?", [first.id])
+        assert begun.fetchone() == (0,)
     (line,) = lines(result.stdout)
     assert line["channelId"] == to_hex(second.id)
     assert publisher.on_chain(first).settled == 0

@@ -47,8 +47,8 @@ class Closer:
         """
         begun = self._store.begin_close(record.channel_id, voucher).result()
         covers = voucher is not None and voucher.cumulative_amount >= begun.spent
-        call = self._closing_call(begun, voucher if covers else begun.voucher)
-        return self._take(begun, lambda: self._send_close(begun, call))
+        last = voucher if covers else begun.voucher
+        return self._take(begun, lambda: self._send_close(begun, last))
 
     def settle(self, record: ChannelRecord) -> Taken:
         """Take what the best voucher promises; the channel stays as it is."""
@@ -65,9 +65,9 @@ class Closer:
         last = self._hasher.with_right_v(last, record.channel.signer)
         return self._link.contract.close(record.channel, last.cumulative_amount, last.signature)
 
-    def _send_close(self, record: ChannelRecord, call: ContractCall) -> TransactionReceipt:
+    def _send_close(self, record: ChannelRecord, last: Voucher | None) -> TransactionReceipt:
         try:
-            return self._sender.send(call)
+            return self._sender.send(self._closing_call(record, last))
         except NotConfirmed:
             raise
         except ChannelPayError:
