@@ -446,14 +446,20 @@ test that notices; `scripts/mutants.toml` has the changes themselves. Paths are 
 
 | mutant | the rule that it breaks | killed by |
 |---|---|---|
-{_lines(killed)}
+{_lines(killed)}{_unchanged(equivalent)}"""
+
+
+def _unchanged(results: Sequence[Result]) -> str:
+    if not results:
+        return ""
+    return f"""
 ## Change nothing
 
 All tests pass on these, as they have to.
 
 | mutant | the rule that it seems to break | why nothing changes |
 |---|---|---|
-{_lines(equivalent)}"""
+{_lines(results)}"""
 
 
 def _lines(results: Iterable[Result]) -> str:
