@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from channelpay.errors import ChannelPayError
-    from channelpay.payee import Payee, PaymentFacts, PaymentMiddleware, PriceRule
+    from channelpay.payee import Payee, Payment, PaymentMiddleware, PriceRule
     from channelpay.payer.client import Payer
     from channelpay.payer.httpx import ChannelPayAuth
     from channelpay.payer.limits import Limits
@@ -29,7 +29,7 @@ __all__ = [
     "Payee",
     "Payer",
     "PayerChannel",
-    "PaymentFacts",
+    "Payment",
     "PaymentMiddleware",
     "PriceRule",
 ]
@@ -43,7 +43,7 @@ _HOMES = {
     "Payee": "channelpay.payee",
     "Payer": "channelpay.payer.client",
     "PayerChannel": "channelpay.payer.records",
-    "PaymentFacts": "channelpay.payee",
+    "Payment": "channelpay.payee",
     "PaymentMiddleware": "channelpay.payee",
     "PriceRule": "channelpay.payee",
 }

@@ -4,13 +4,18 @@ ChannelPayError
 ├── InputError                       a value from outside is malformed           exit 2, 400
 │   ├── MalformedCredential          the Authorization header does not parse          400
 │   ├── CredentialTooLarge           … is over the size limit                         431
-│   └── MethodUnsupported            … is for another payment method or intent        400
+│   ├── MethodUnsupported            … is for another payment method or intent        400
+│   ├── UnclearRequest               an upstream could read it as another request     400
+│   ├── HeadersTooLarge              the head of a request is over the limits         431
+│   └── UpgradeRefused               WebSockets are not passed on                     426
 ├── ConfigError                      a setting is missing or contradicts another exit 2
 ├── NotFound                         account, channel or file is not there       exit 5, 404
 │   └── NotGenuine                   another contract's code is at an address
 ├── NetworkError                     chain or site not reachable: retry later    exit 3, 503
 │   ├── WrongChain                   the node serves another chain than expected
-│   └── StoreUnavailable             the payee's books cannot be written now
+│   ├── StoreUnavailable             the payee's books cannot be written now
+│   ├── UpstreamDown                 the server behind the proxy gave no answer           502
+│   └── UpstreamSlow                 … did not answer in time                             504
 ├── ChainReverted                    the contract refused a call                 exit 6, 409
 ├── InsufficientFunds                an account cannot pay a deposit or its gas  exit 6
 ├── BudgetExceeded                   the payer's own limit refuses a payment     exit 4
@@ -109,6 +114,26 @@ class MethodUnsupported(InputError):
     problem = PROBLEM_BASE + "method-unsupported"
 
 
+class UnclearRequest(InputError):
+    code = "unclear-request"
+    title = "Unclear Request"
+    hint = "Ask for the resource by its plain path, such as /articles/one.html."
+
+
+class HeadersTooLarge(InputError):
+    code = "headers-too-large"
+    title = "Headers Too Large"
+    hint = "Send fewer or shorter headers, cookies included."
+    status = 431
+
+
+class UpgradeRefused(InputError):
+    code = "upgrade-refused"
+    title = "Upgrade Refused"
+    hint = "Use plain HTTP requests; a stream of server-sent events is passed on."
+    status = 426
+
+
 class ConfigError(ChannelPayError):
     code = "config"
     title = "Configuration Error"
@@ -145,6 +170,18 @@ class WrongChain(NetworkError):
 class StoreUnavailable(NetworkError):
     code = "store-unavailable"
     title = "Books Unavailable"
+
+
+class UpstreamDown(NetworkError):
+    code = "upstream-down"
+    title = "Bad Gateway"
+    status = 502
+
+
+class UpstreamSlow(NetworkError):
+    code = "upstream-slow"
+    title = "Gateway Timeout"
+    status = 504
 
 
 class ChainReverted(ChannelPayError):

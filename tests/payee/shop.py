@@ -21,6 +21,8 @@ from channelpay.chain.contract import Erc20, PaymentChannelsContract
 from channelpay.chain.sender import Sender
 from channelpay.payee import Payee, PaymentMiddleware, PriceRule
 from channelpay.payee.asgi import Receive, Scope, Send
+from channelpay.payee.prices import Price, Quote
+from channelpay.payee.request import Request
 from channelpay.protocol.eip712 import VoucherSigner
 from channelpay.protocol.rules import Payment
 from channelpay.protocol.text import to_hex
@@ -38,6 +40,7 @@ from channelpay.protocol.wire import (
     OpenPayload,
     Payload,
     Receipt,
+    SessionRequest,
     Source,
     TopUpPayload,
     VoucherPayload,
@@ -158,10 +161,19 @@ class Shop:
         return self.payee.terms.deployment
 
     def challenge(self, amount: int = PRICE) -> Challenge:
-        quote = self.payee.quote("GET", "/page" if amount == PRICE else "/dear")
+        (challenge,) = self.challenges("/page" if amount == PRICE else "/dear")
+        assert SessionRequest.decode(challenge.request).amount == amount
+        return challenge
+
+    def asked(self, amount: int = PRICE) -> SessionRequest:
+        """What a challenge for one page asks."""
+        quote = Quote((Price(self.payee.terms.tokens[0], amount),), description="One page")
+        return self.payee.terms.request(quote.prices[0], quote)
+
+    def challenges(self, path: str) -> list[Challenge]:
+        quote = self.payee.quote(Request("GET", path))
         assert quote is not None
-        assert quote.asked == amount
-        return self.payee.challenge(quote)
+        return self.payee.challenges(quote)
 
     def header(self, payload: Payload, challenge: Challenge | None = None, **more: Any) -> str:
         return Credential(challenge or self.challenge(), payload, **more).to_header()
@@ -202,6 +214,15 @@ class Shop:
         amount = 2 * PRICE if path == "/dear" else PRICE
         header = self.header(VoucherPayload(channel.sign(cumulative)), self.challenge(amount))
         return await self.get(path, header, **more)
+
+    async def confirmed(self, authorization: str, path: str = "/page") -> httpx2.Response:
+        """The first answer that is none about confirmations: a refusal holds for a moment."""
+        deadline = time.monotonic() + 20
+        while True:
+            response = await self.get(path, authorization)
+            if response.status_code != 402 or time.monotonic() > deadline:
+                return response
+            await asyncio.sleep(0.05)
 
     async def open(self, channel: OpenChannel, cumulative: int = 0) -> httpx2.Response:
         """Present the channel: a HEAD, so that nothing is charged."""
@@ -267,6 +288,14 @@ def receipt_of(response: httpx2.Response) -> Receipt:
 
 def challenges_of(response: httpx2.Response) -> list[Challenge]:
     return parse_challenges(response.headers.get_list("www-authenticate"))
+
+
+async def wait_on_loop_for(condition: Any, seconds: float = 20.0) -> None:
+    """Like :func:`wait_for`, for what the event loop itself brings about."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "did not come true in time"
+        await asyncio.sleep(0.02)
 
 
 def wait_for(condition: Any, seconds: float = 20.0) -> None:

@@ -8,7 +8,7 @@ import json
 import httpx2
 import pytest
 
-from channelpay.payee import PaymentFacts, PaymentMiddleware
+from channelpay.payee import PaymentMiddleware
 from channelpay.payee.asgi import Message, Receive, Scope, Send
 from channelpay.protocol.eip712 import VoucherHasher
 from channelpay.protocol.rules import Outcome
@@ -20,7 +20,7 @@ from tests.payee.shop import (
     Shop,
     challenges_of,
     receipt_of,
-    wait_for,
+    wait_on_loop_for,
 )
 
 pytestmark = pytest.mark.anyio
@@ -35,7 +35,7 @@ async def test_a_priced_page_without_payment_asks_for_it(shop: Shop) -> None:
     assert response.json()["code"] == "payment-required"
     assert response.json()["detail"] == "this costs 0.01 TUSD"
     (challenge,) = challenges_of(response)
-    request = shop.payee.terms.request(PRICE, "One page")
+    request = shop.asked()
     assert (challenge.method, challenge.intent, challenge.request) == (
         "evm",
         "session",
@@ -98,9 +98,10 @@ async def test_the_application_learns_who_paid_what(shop: Shop) -> None:
 
     await shop.pay(channel, 3 * PRICE)
 
-    assert shop.application.scopes[-1]["channelpay"] == PaymentFacts(
-        channel.id, channel.channel.payer, PRICE, 3 * PRICE, PRICE
-    )
+    payment = shop.application.scopes[-1]["channelpay"]
+    assert (payment.channel_id, payment.payer) == (channel.id, channel.channel.payer)
+    assert (payment.token, payment.unit, payment.price) == (channel.channel.token, "request", PRICE)
+    assert (payment.accepted, payment.spent, payment.charged) == (3 * PRICE, PRICE, PRICE)
 
 
 async def test_a_session_key_signs_for_the_payer(shop: Shop) -> None:
@@ -244,8 +245,7 @@ async def test_a_request_cancelled_while_the_books_are_written_is_not_charged(
         with pytest.raises(asyncio.CancelledError):
             await request
 
-    await asyncio.sleep(0)
-    wait_for(lambda: shop.spent(channel) == 0)
+    await wait_on_loop_for(lambda: shop.spent(channel) == 0)
 
 
 async def _disconnected(shop: Shop, header: str, key: str) -> list[dict[str, object]]:

@@ -186,7 +186,7 @@ def voucher_that_bought_something_else(attempt: Attempt) -> Headers:
 
 
 def price_above_the_challenge(attempt: Attempt) -> Headers:
-    cheaper = attempt.shop.payee.terms.request(PRICE - 1)
+    cheaper = attempt.shop.asked(PRICE - 1)
     challenge = attempt.shop.payee._issuer.issue(cheaper, 2**32)
     return attempt.with_voucher(attempt.voucher(), challenge)
 
@@ -207,7 +207,7 @@ def high_s(attempt: Attempt) -> Headers:
 
 
 def forged_challenge(attempt: Attempt) -> Headers:
-    dearer = attempt.shop.payee.terms.request(1).encode()
+    dearer = attempt.shop.asked(1).encode()
     return attempt.with_voucher(
         attempt.voucher(), replace(attempt.shop.challenge(), request=dearer)
     )
@@ -219,13 +219,13 @@ def challenge_of_another_realm(attempt: Attempt) -> Headers:
 
 
 def challenge_of_other_terms(attempt: Attempt) -> Headers:
-    terms = replace(attempt.shop.payee.terms, payee=attempt.channel.channel.payer)
-    challenge = attempt.shop.payee._issuer.issue(terms.request(PRICE), 2**32)
+    request = replace(attempt.shop.asked(), recipient=attempt.channel.channel.payer)
+    challenge = attempt.shop.payee._issuer.issue(request, 2**32)
     return attempt.with_voucher(attempt.voucher(), challenge)
 
 
 def expired_challenge(attempt: Attempt) -> Headers:
-    request = attempt.shop.payee.terms.request(PRICE)
+    request = attempt.shop.asked()
     return attempt.with_voucher(
         attempt.voucher(), attempt.shop.payee._issuer.issue(request, 1_000_000)
     )
@@ -544,7 +544,7 @@ async def test_a_fresh_open_waits_for_its_confirmations(
 
         too_early = await shop.get("/page", header)
         furnished.chain.mine(2)
-        in_time = await shop.get("/page", header)
+        in_time = await shop.confirmed(header)
 
     assert too_early.status_code == 402
     assert too_early.json()["code"] == TooFewConfirmations.code
@@ -564,7 +564,7 @@ async def test_a_fresh_top_up_does_not_count_before_its_confirmations(
         too_early = await shop.top_up(channel, top_up)
         refused = await shop.pay(channel, 2 * PRICE)
         furnished.chain.mine()
-        in_time = await shop.top_up(channel, top_up)
+        in_time = await shop.confirmed(shop.header(top_up, source=channel.source))
         paid = await shop.pay(channel, 2 * PRICE)
 
     assert too_early.json()["code"] == TooFewConfirmations.code

@@ -20,22 +20,34 @@ from uuid import uuid4
 
 import httpx2
 import pytest
+from click.testing import CliRunner
 
 from channelpay.chain import keystore
+from channelpay.cli.root import cli
 from channelpay.errors import ConfigError
 from channelpay.payee.folder import Folder
 from channelpay.payee.secret import kept_secret
 from channelpay.payee.server import listen
 from channelpay.payee.site import PaidSite
 from channelpay.protocol.text import to_hex
-from channelpay.protocol.wire import Credential, Payload, VoucherPayload
+from channelpay.protocol.types import NATIVE
+from channelpay.protocol.wire import Credential, Payload, SessionRequest, VoucherPayload
 from channelpay.store import SqliteStore
 from channelpay.testing.furnished import FurnishedChain
-from tests.payee.shop import PRICE, OpenChannel, Payer, Shop, challenges_of, receipt_of
+from tests.payee.shop import (
+    PRICE,
+    OpenChannel,
+    Payer,
+    Shop,
+    challenges_of,
+    receipt_of,
+    wait_for,
+)
 
 REPOSITORY = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-c", "from channelpay.cli import main; main()", "site"]
 PASSWORD = "a password for tests"
+ETHER = to_hex(NATIVE)
 
 
 @dataclass(frozen=True)
@@ -131,8 +143,12 @@ def test_the_site_says_where_it_is_and_what_it_takes(
     site: RunningSite, furnished: FurnishedChain
 ) -> None:
     assert site.ready["payee"] == to_hex(furnished.chain.accounts[2].address)
-    assert site.ready["token"] == to_hex(furnished.token)
-    assert site.ready["prices"][-1] == {"method": "any", "path": "/**", "price": str(PRICE)}
+    token = to_hex(furnished.token)
+    assert site.ready["tokens"] == [{"address": token, "symbol": "TUSD", "decimals": 6}]
+    assert site.ready["prices"] == [
+        {"method": "any", "path": "/free.md", "unit": "request", "amounts": {}},
+        {"method": "any", "path": "/**", "unit": "request", "amounts": {token: str(PRICE)}},
+    ]
 
 
 def test_a_page_is_paid_for_over_http(site: RunningSite, payer: Payer) -> None:
@@ -288,6 +304,90 @@ def test_a_site_ends_cleanly_and_knows_its_channels_and_challenges_afterwards(
 
         second.process.send_signal(signal.SIGINT)
         assert second.process.wait(30) == 0
+
+
+def test_a_site_takes_several_tokens_and_the_reader_chooses(
+    furnished: FurnishedChain, files: Path, payer: Payer, tmp_path: Path
+) -> None:
+    token = to_hex(furnished.token)
+    prices = ("--price", f"{token}=0.01", "--price", "eth=0.000004", "--free", "/free.md")
+    payee = ("--payee", to_hex(furnished.chain.accounts[2].address))
+    with running(furnished, files, tmp_path / "state", "--token", "eth", *prices, *payee) as site:
+        assert [one["symbol"] for one in site.ready["tokens"]] == ["TUSD", "ETH"]
+        assert site.ready["prices"][-1]["amounts"] == {token: "10000", ETHER: "4000000000000"}
+        assert '<span class="cost">0.01 TUSD or 0.000004 ETH<' in site.get("/").text
+        page = site.get("/page.md", Accept="text/html").text
+        assert 'This page costs <strong class="price">0.01 TUSD or 0.000004 ETH<' in page
+
+        asked = [SessionRequest.decode(one.request) for one in challenges_of(site.get("/page.md"))]
+        currencies = [(one.currency, one.amount) for one in asked]
+        assert currencies == [(furnished.token, PRICE), (NATIVE, 4 * 10**12)]
+
+        for place, currency in enumerate((furnished.token, NATIVE)):
+            channel = payer.open(2 * asked[place].amount, token=currency)
+            challenge = challenges_of(site.get("/page.md"))[place]
+            voucher = channel.open_payload(asked[place].amount)
+            header = Credential(challenge, voucher, source=channel.source).to_header()
+            response = site.get("/page.md", Authorization=header)
+            assert response.status_code == 200
+            assert receipt_of(response).spent == asked[place].amount
+
+
+def test_a_changed_price_file_changes_the_prices_of_a_running_site(
+    furnished: FurnishedChain, files: Path, tmp_path: Path
+) -> None:
+    prices = tmp_path / "prices.toml"
+    prices.write_text('[[price]]\npath = "/**"\nprice = "0.01"\n')
+    payee = to_hex(furnished.chain.accounts[2].address)
+    options = ("--prices", str(prices), "--payee", payee)
+    with running(furnished, files, tmp_path / "state", *options) as site:
+        assert site.get("/page.md").json()["detail"] == "this costs 0.01 TUSD"
+
+        prices.write_text('[[price]]\npath = "/**"\nprice = "0.2"\nunit = "kilobyte"\n')
+        wait_for(lambda: "0.2 TUSD per kilobyte" in site.get("/page.md").json()["detail"])
+        assert '<span class="cost">0.2 TUSD per kilobyte<' in site.get("/").text
+
+        prices.write_text('[[price]]\npath = "/page.md"\nprice = "0"\n')
+        wait_for(lambda: site.get("/page.md").status_code == 200)
+
+
+def test_indexes_and_the_health_check_are_free_whatever_the_price_file_says(
+    furnished: FurnishedChain, tmp_path: Path
+) -> None:
+    files = tmp_path / "files"
+    (files / "docs").mkdir(parents=True)
+    for name in ("healthz", "page.md", "docs/page.md"):
+        (files / name).write_text("# A page")
+    prices = tmp_path / "prices.toml"
+    dear = ("/healthz", "/", "/**/", "/**")
+    prices.write_text("".join(f'[[price]]\npath = "{path}"\nprice = "1"\n' for path in dear))
+    payee = to_hex(furnished.chain.accounts[2].address)
+    options = ("--prices", str(prices), "--payee", payee)
+    with running(furnished, files, tmp_path / "state", *options) as site:
+        statuses = [site.get(path).status_code for path in ("/healthz", "/", "/docs/", "/page.md")]
+        assert statuses == [200, 200, 200, 402]
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ((), "the prices are missing"),
+        (("--price", "1", "--prices", "prices.toml"), "given twice"),
+        (("--prices", "prices.toml", "--free", "/a"), "given twice"),
+        (("--price", "1", "--price", "2"), "--price must name a token"),
+        (("--price", "1", "--price", "eth=2"), "--price must name a token"),
+        (("--price", "eth=1", "--price", "eth=2"), "--price must name a token"),
+    ],
+)
+def test_prices_are_given_in_one_way(
+    files: Path, tmp_path: Path, options: tuple[str, ...], problem: str
+) -> None:
+    command = ["site", str(files), "--token", "eth", "--rpc", "http://localhost:1", *options]
+
+    done = CliRunner().invoke(cli, [*command, "--state", str(tmp_path)])
+
+    assert done.exit_code == 2
+    assert problem in done.stderr
 
 
 def test_the_price_file_and_the_state_are_never_served(

@@ -17,6 +17,7 @@ from channelpay.errors import (
     ChainReverted,
     ChannelClosing,
     ChannelNotFound,
+    ChannelPayError,
     ConfigError,
     NetworkError,
     PaymentRefused,
@@ -58,7 +59,10 @@ class Office:
 
     def buy(self, channel: OpenChannel, cumulative: int) -> None:
         voucher = channel.sign(cumulative)
-        self.store.accept(Purchase(voucher, PRICE, "GET /page", 0, str(cumulative))).result()
+        purchase = Purchase(voucher, PRICE, "GET /page", 0, str(cumulative))
+        (answer,) = self.store.accept([purchase]).result()
+        if isinstance(answer, ChannelPayError):
+            raise answer
 
     def record(self, channel: OpenChannel) -> ChannelRecord:
         record = self.store.record(channel.id)
@@ -67,7 +71,7 @@ class Office:
 
     def payee_tokens(self) -> int:
         connection = self.link.contract.connection
-        return Erc20(connection, self.terms.token.address).balance(self.terms.payee)
+        return Erc20(connection, self.terms.tokens[0].address).balance(self.terms.payee)
 
 
 @pytest.fixture
@@ -80,7 +84,7 @@ def _office(furnished: FurnishedChain, payer: Payer, confirmations: int = 1) -> 
     contract = PaymentChannelsContract(connection, furnished.deployment)
     account = furnished.chain.accounts[2]
     token = Token(furnished.token, "TUSD", 6)
-    terms = Terms(furnished.deployment, account.address, token)
+    terms = Terms(furnished.deployment, account.address, (token,))
     store, link = MemoryStore(), ChainLink(contract, confirmations)
     sender = Sender(connection, Account.from_key(account.private_key))
     return Office(payer, store, terms, link, Closer(link, sender, store))

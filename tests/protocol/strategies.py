@@ -55,6 +55,7 @@ requests = st.builds(
     unit_type=text,
     suggested_deposit=st.none() | amounts,
     description=st.none() | text,
+    min_voucher_delta=amounts,
 )
 challenges = st.builds(
     Challenge,

@@ -1,28 +1,27 @@
 """A process that buys without end and prints each purchase once it is acknowledged.
 
-``python -m tests.store.acknowledge FILE``: somebody kills it.
+``python -m tests.store.acknowledge URL``: somebody kills it.
 """
 
 from __future__ import annotations
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
-from channelpay.store import SqliteStore
-from tests.store.books import purchase
+from channelpay.store import open_store
+from tests.store.books import order, purchase
 
 WORKERS = 8
 
 
 def main() -> None:
-    store = SqliteStore(Path(sys.argv[1]))
+    store = open_store(sys.argv[1])
 
     def buy_without_end(worker: int) -> None:
         bought = 0
         while True:
             key = f"{worker}-{bought}"
-            store.accept(purchase(10**9, 1, key=key)).result()
+            order(store, purchase(10**9, 1, key=key))
             sys.stdout.write(f"{key}\n")
             sys.stdout.flush()
             bought += 1

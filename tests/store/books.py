@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from channelpay.protocol.rules import Purchase
+from channelpay.errors import ChannelPayError
+from channelpay.protocol.rules import Charge, Order, Outcome, Purchase
 from channelpay.protocol.types import (
     Address,
     Channel,
@@ -15,7 +16,7 @@ from channelpay.protocol.types import (
     Deployment,
     Voucher,
 )
-from channelpay.store import ChainView, Store
+from channelpay.store import Accepted, ChainView, Store
 
 DEPLOYMENT = Deployment(31337, Address(b"\xc0" * 20))
 NOW_MS = 1_800_000_000_000
@@ -58,15 +59,40 @@ def purchase(
     resource: str = "GET https://site.example/page",
     key: str | None = None,
     now: int = NOW_MS,
+    metered: bool = False,
 ) -> Purchase:
     voucher = Voucher(channel_id(number), cumulative, signature(cumulative))
-    return Purchase(voucher, price, resource, now, key)
+    return Purchase(voucher, price, resource, now, key, metered)
+
+
+def charge(payment_id: int | None, total: int, *, number: int = 1) -> Charge:
+    assert payment_id is not None
+    return Charge(channel_id(number), payment_id, total)
+
+
+def order(store: Store, one: Order) -> Accepted:
+    """One order that is waited for; raises its refusal."""
+    (answer,) = store.accept([one]).result()
+    if isinstance(answer, ChannelPayError):
+        raise answer
+    return answer
 
 
 def dump(store: Store) -> object:
     """All that a store holds of channels and payments."""
     records = store.records()
     return records, [store.payments(record.channel_id) for record in records]
+
+
+def spent_by_payments(store: Store) -> int:
+    """What all payments say was spent; the channels say the same."""
+    spent = 0
+    for record in store.records():
+        payments = [stored.payment for stored in store.payments(record.channel_id)]
+        charged = sum(one.price for one in payments if one.outcome is Outcome.CHARGED)
+        assert record.spent == charged <= record.accepted
+        spent += charged
+    return spent
 
 
 def raw_rows(path: Path, query: str) -> list[tuple[object, ...]]:

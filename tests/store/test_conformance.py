@@ -21,16 +21,19 @@ from channelpay.errors import (
 )
 from channelpay.protocol.rules import KEYED_RETRY_WINDOW_MS, RETRY_WINDOW_MS, Outcome
 from channelpay.protocol.types import ChannelStatus
-from channelpay.store import Store
+from channelpay.store import Accepted, Store
 from tests.store.books import (
     DEPOSIT,
     NOW_MS,
     add,
     channel,
     channel_id,
+    charge,
     dump,
+    order,
     purchase,
     signature,
+    spent_by_payments,
     view,
 )
 
@@ -48,7 +51,7 @@ def test_a_new_channel_holds_no_voucher(store: Store) -> None:
 def test_an_unknown_channel_is_not_found(store: Store) -> None:
     assert store.record(channel_id()) is None
     with pytest.raises(ChannelNotFound):
-        store.accept(purchase(10, 10)).result()
+        order(store, purchase(10, 10))
     with pytest.raises(ChannelNotFound):
         store.update_chain(channel_id(), view()).result()
 
@@ -56,7 +59,7 @@ def test_an_unknown_channel_is_not_found(store: Store) -> None:
 def test_a_purchase_raises_accepted_and_spent_and_enters_one_payment(store: Store) -> None:
     add(store)
 
-    accepted = store.accept(purchase(30, 10, key="k")).result()
+    accepted = order(store, purchase(30, 10, key="k"))
 
     assert (accepted.record.accepted, accepted.record.spent) == (30, 10)
     assert accepted.record.signature == signature(30)
@@ -71,22 +74,22 @@ def test_amounts_beyond_64_bits_are_kept_to_the_unit(store: Store) -> None:
     deposit = 2**96 - 1
     add(store, deposit=deposit)
 
-    store.accept(purchase(deposit, deposit - 1)).result()
+    order(store, purchase(deposit, deposit - 1))
 
     record = store.record(channel_id())
     assert record is not None
     assert (record.accepted, record.spent, record.available) == (deposit, deposit - 1, 1)
 
 
-@pytest.mark.parametrize("order", list(permutations((10, 20, 30))))
+@pytest.mark.parametrize("arriving", list(permutations((10, 20, 30))))
 def test_the_order_in_which_vouchers_arrive_is_irrelevant(
-    store: Store, order: tuple[int, ...]
+    store: Store, arriving: tuple[int, ...]
 ) -> None:
     add(store)
-    store.accept(purchase(30, 0, resource="HEAD")).result()
+    order(store, purchase(30, 0, resource="HEAD"))
 
-    for cumulative in order:
-        store.accept(purchase(cumulative, 10, key=str(cumulative))).result()
+    for cumulative in arriving:
+        order(store, purchase(cumulative, 10, key=str(cumulative)))
 
     record = store.record(channel_id())
     assert record is not None
@@ -104,7 +107,7 @@ def test_a_refused_purchase_writes_nothing(
     before = dump(store)
 
     with pytest.raises(error):
-        store.accept(purchase(cumulative, price)).result()
+        order(store, purchase(cumulative, price))
 
     assert dump(store) == before
 
@@ -121,21 +124,21 @@ def test_no_voucher_is_taken_on_a_channel_that_is_not_open(
     store: Store, status: ChannelStatus, error: type[PaymentRefused]
 ) -> None:
     add(store)
-    store.accept(purchase(20, 0)).result()
+    order(store, purchase(20, 0))
     store.update_chain(channel_id(), view(block=11, status=status)).result()
     before = dump(store)
 
     with pytest.raises(error):
-        store.accept(purchase(20, 10)).result()
+        order(store, purchase(20, 10))
 
     assert dump(store) == before
 
 
 def test_the_same_key_is_charged_once(store: Store) -> None:
     add(store)
-    first = store.accept(purchase(10, 10, key="k")).result()
+    first = order(store, purchase(10, 10, key="k"))
 
-    again = store.accept(purchase(20, 10, key="k")).result()
+    again = order(store, purchase(20, 10, key="k"))
 
     assert again.payment_id == first.payment_id
     assert (again.record.accepted, again.record.spent) == (20, 10)
@@ -144,23 +147,23 @@ def test_the_same_key_is_charged_once(store: Store) -> None:
 
 def test_a_key_buys_one_resource_only(store: Store) -> None:
     add(store)
-    store.accept(purchase(10, 10, key="k")).result()
+    order(store, purchase(10, 10, key="k"))
     before = dump(store)
 
     with pytest.raises(IdempotencyKeyReused):
-        store.accept(purchase(20, 10, key="k", resource="GET /other")).result()
+        order(store, purchase(20, 10, key="k", resource="GET /other"))
 
     assert dump(store) == before
 
 
 def test_a_key_is_served_again_for_a_day_only(store: Store) -> None:
     add(store)
-    store.accept(purchase(10, 10, key="k")).result()
-    store.accept(purchase(10, 10, key="k", now=NOW_MS + KEYED_RETRY_WINDOW_MS)).result()
+    order(store, purchase(10, 10, key="k"))
+    order(store, purchase(10, 10, key="k", now=NOW_MS + KEYED_RETRY_WINDOW_MS))
     before = dump(store)
 
     with pytest.raises(IdempotencyKeyReused):
-        store.accept(purchase(20, 10, key="k", now=NOW_MS + KEYED_RETRY_WINDOW_MS + 1)).result()
+        order(store, purchase(20, 10, key="k", now=NOW_MS + KEYED_RETRY_WINDOW_MS + 1))
 
     assert dump(store) == before
 
@@ -170,32 +173,34 @@ def test_the_same_key_on_two_channels_buys_twice(store: Store) -> None:
     add(store, 2)
 
     for number in (1, 2):
-        store.accept(purchase(10, 10, key="k", number=number)).result()
+        order(store, purchase(10, 10, key="k", number=number))
 
     assert [record.spent for record in store.records()] == [10, 10]
 
 
 def test_without_a_key_the_same_voucher_and_resource_is_a_retry_for_a_while(store: Store) -> None:
     add(store)
-    first = store.accept(purchase(10, 10)).result()
+    first = order(store, purchase(10, 10))
 
-    again = store.accept(purchase(10, 10, now=NOW_MS + RETRY_WINDOW_MS)).result()
+    again = order(store, purchase(10, 10, now=NOW_MS + RETRY_WINDOW_MS))
 
     assert again.payment_id == first.payment_id
     with pytest.raises(InsufficientBalance):
-        store.accept(purchase(10, 10, now=NOW_MS + RETRY_WINDOW_MS + 1)).result()
+        order(store, purchase(10, 10, now=NOW_MS + RETRY_WINDOW_MS + 1))
 
 
 def test_a_release_gives_the_charge_back_exactly_once(store: Store) -> None:
     add(store)
-    kept = store.accept(purchase(10, 10, key="kept")).result()
-    failed = store.accept(purchase(20, 10, key="failed")).result()
+    kept = order(store, purchase(10, 10, key="kept"))
+    failed = order(store, purchase(20, 10, key="failed"))
     assert failed.payment_id is not None
 
     released = [store.release(failed.payment_id).result() for _ in range(3)]
 
-    assert [record.spent for record in released] == [10, 10, 10]
-    assert released[0].accepted == 20
+    assert [payment.outcome for payment in released] == [Outcome.RELEASED] * 3
+    record = store.record(channel_id())
+    assert record is not None
+    assert (record.accepted, record.spent) == (20, 10)
     outcomes = {row.payment_id: row.payment.outcome for row in store.payments(channel_id())}
     assert outcomes == {
         kept.payment_id: Outcome.CHARGED,
@@ -205,11 +210,11 @@ def test_a_release_gives_the_charge_back_exactly_once(store: Store) -> None:
 
 def test_after_a_release_the_same_key_is_charged_anew(store: Store) -> None:
     add(store)
-    failed = store.accept(purchase(10, 10, key="k")).result()
+    failed = order(store, purchase(10, 10, key="k"))
     assert failed.payment_id is not None
     store.release(failed.payment_id).result()
 
-    again = store.accept(purchase(10, 10, key="k")).result()
+    again = order(store, purchase(10, 10, key="k"))
 
     assert again.payment_id != failed.payment_id
     assert again.record.spent == 10
@@ -217,14 +222,16 @@ def test_after_a_release_the_same_key_is_charged_anew(store: Store) -> None:
 
 def test_a_retry_that_fails_does_not_take_the_delivered_charge_back(store: Store) -> None:
     add(store)
-    charged = store.accept(purchase(10, 10, key="k")).result()
+    charged = order(store, purchase(10, 10, key="k"))
     assert charged.payment_id is not None
-    store.accept(purchase(10, 10, key="k")).result()
+    order(store, purchase(10, 10, key="k"))
 
     after_one_failed = store.release(charged.payment_id).result()
     after_both_failed = store.release(charged.payment_id).result()
 
-    assert (after_one_failed.spent, after_both_failed.spent) == (10, 0)
+    assert (after_one_failed.outcome, after_one_failed.attempts) == (Outcome.CHARGED, 1)
+    assert (after_both_failed.outcome, after_both_failed.attempts) == (Outcome.RELEASED, 0)
+    assert spent_by_payments(store) == 0
 
 
 def test_an_unknown_payment_cannot_be_released(store: Store) -> None:
@@ -234,14 +241,14 @@ def test_an_unknown_payment_cannot_be_released(store: Store) -> None:
 
 def test_a_begun_close_takes_the_last_voucher_and_none_after_it(store: Store) -> None:
     add(store)
-    store.accept(purchase(10, 10)).result()
+    order(store, purchase(10, 10))
 
     begun = store.begin_close(channel_id(), purchase(30, 0).voucher).result()
 
     assert store.record(channel_id()) == begun
     assert (begun.accepted, begun.spent, begun.signature) == (30, 10, signature(30))
     with pytest.raises(ChannelClosing):
-        store.accept(purchase(40, 10)).result()
+        order(store, purchase(40, 10))
 
 
 def test_vouchers_are_taken_again_only_when_every_begun_close_failed(store: Store) -> None:
@@ -251,15 +258,15 @@ def test_vouchers_are_taken_again_only_when_every_begun_close_failed(store: Stor
 
     store.close_failed(channel_id()).result()
     with pytest.raises(ChannelClosing):
-        store.accept(purchase(10, 10)).result()
+        order(store, purchase(10, 10))
     store.close_failed(channel_id()).result()
 
-    assert store.accept(purchase(10, 10)).result().record.spent == 10
+    assert order(store, purchase(10, 10)).record.spent == 10
 
 
 def test_news_from_the_chain_and_releases_leave_a_begun_close_alone(store: Store) -> None:
     add(store)
-    charged = store.accept(purchase(10, 10)).result()
+    charged = order(store, purchase(10, 10))
     assert charged.payment_id is not None
     store.begin_close(channel_id(), None).result()
 
@@ -268,7 +275,7 @@ def test_news_from_the_chain_and_releases_leave_a_begun_close_alone(store: Store
     store.add_channel(channel_id(), channel(), view(block=12)).result()
 
     with pytest.raises(ChannelClosing):
-        store.accept(purchase(20, 10)).result()
+        order(store, purchase(20, 10))
 
 
 def test_a_close_that_is_refused_writes_nothing(store: Store) -> None:
@@ -293,7 +300,7 @@ def test_an_older_view_of_the_chain_undoes_nothing(store: Store) -> None:
 
 def test_a_channel_added_again_keeps_its_books(store: Store) -> None:
     add(store)
-    store.accept(purchase(30, 10)).result()
+    order(store, purchase(30, 10))
 
     record = store.add_channel(channel_id(), channel(), view(2 * DEPOSIT, block=12)).result()
 
@@ -304,7 +311,7 @@ def test_a_voucher_covered_by_a_top_up_is_taken(store: Store) -> None:
     add(store)
     store.update_chain(channel_id(), view(DEPOSIT + 5, block=11)).result()
 
-    accepted = store.accept(purchase(DEPOSIT + 5, DEPOSIT + 5)).result()
+    accepted = order(store, purchase(DEPOSIT + 5, DEPOSIT + 5))
 
     assert accepted.record.available == 0
 
@@ -316,6 +323,179 @@ def test_records_come_in_the_order_of_their_ids(store: Store) -> None:
     ids = [record.channel_id for record in store.records()]
 
     assert ids == sorted(map(channel_id, (1, 2, 3)))
+
+
+def test_orders_of_one_list_are_decided_in_their_turn(store: Store) -> None:
+    add(store, 1)
+    add(store, 2)
+
+    answers = store.accept(
+        [
+            purchase(10, 10, key="a"),
+            purchase(10, 10, key="b"),
+            purchase(20, 10, key="b"),
+            purchase(20, 10, key="b"),
+            purchase(DEPOSIT + 1, 1, key="c"),
+            purchase(10, 10, number=2),
+            purchase(10, 10, number=2),
+            purchase(10, 10, number=3),
+        ]
+    ).result()
+
+    refused = [type(one) for one in answers if not isinstance(one, Accepted)]
+    assert refused == [InsufficientBalance, AmountExceedsDeposit, ChannelNotFound]
+    first, _, second, retry, _, third, keyless_retry, _ = answers
+    assert isinstance(first, Accepted)
+    assert isinstance(second, Accepted)
+    assert isinstance(third, Accepted)
+    assert isinstance(retry, Accepted)
+    assert isinstance(keyless_retry, Accepted)
+    assert len({first.payment_id, second.payment_id, third.payment_id}) == 3
+    assert (retry.payment_id, keyless_retry.payment_id) == (second.payment_id, third.payment_id)
+    assert [one.charged for one in (first, second, retry, third)] == [10, 10, 0, 10]
+    assert [record.spent for record in store.records()].count(20) == 1
+    assert spent_by_payments(store) == 30
+
+
+def test_no_orders_have_no_answers(store: Store) -> None:
+    assert store.accept([]).result() == []
+
+
+def test_a_list_longer_than_any_statement_is_one_list(store: Store) -> None:
+    add(store, deposit=10**6)
+
+    answers = store.accept([purchase(10**6, 1, key=str(n)) for n in range(1500)]).result()
+
+    assert [one.record.spent for one in answers if isinstance(one, Accepted)] == [*range(1, 1501)]
+    assert spent_by_payments(store) == 1500
+
+
+def test_a_metered_purchase_needs_one_unit_and_charges_nothing(store: Store) -> None:
+    add(store)
+    with pytest.raises(InsufficientBalance):
+        order(store, purchase(9, 10, key="k", metered=True))
+
+    begun = order(store, purchase(10, 10, key="k", metered=True))
+
+    assert (begun.record.accepted, begun.record.spent, begun.charged) == (10, 0, 0)
+    (stored,) = store.payments(channel_id())
+    assert (stored.payment_id, stored.payment.price) == (begun.payment_id, 0)
+
+
+def test_a_charge_raises_the_price_of_its_payment_to_the_total(store: Store) -> None:
+    add(store)
+    begun = order(store, purchase(100, 10, key="k", metered=True))
+
+    charges = [order(store, charge(begun.payment_id, total)) for total in (10, 30, 30, 20, 40)]
+
+    assert [one.record.spent for one in charges] == [10, 30, 30, 30, 40]
+    assert [one.charged for one in charges] == [10, 20, 0, 0, 10]
+    assert {one.payment_id for one in charges} == {begun.payment_id}
+    (stored,) = store.payments(channel_id())
+    assert stored.payment.price == 40
+
+
+def test_a_broken_stream_that_is_repeated_does_not_pay_twice(store: Store) -> None:
+    add(store)
+    begun = order(store, purchase(100, 10, key="k", metered=True))
+    order(store, charge(begun.payment_id, 50))
+
+    again = order(store, purchase(100, 10, key="k", metered=True))
+    order(store, charge(again.payment_id, 20))
+
+    assert again.payment_id == begun.payment_id
+    assert spent_by_payments(store) == 50
+
+
+def test_a_charge_beyond_what_is_available_is_refused_and_written_nowhere(store: Store) -> None:
+    add(store)
+    begun = order(store, purchase(20, 10, key="k", metered=True))
+    order(store, charge(begun.payment_id, 20))
+    before = dump(store)
+
+    with pytest.raises(InsufficientBalance):
+        order(store, charge(begun.payment_id, 21))
+
+    assert dump(store) == before
+    order(store, purchase(30, 0, resource="HEAD"))
+    assert order(store, charge(begun.payment_id, 21)).record.spent == 21
+
+
+def test_a_charge_belongs_to_a_payment_of_its_channel(store: Store) -> None:
+    add(store, 1)
+    add(store, 2)
+    begun = order(store, purchase(20, 10, key="k", metered=True))
+    assert begun.payment_id is not None
+
+    for wrong in (charge(begun.payment_id, 10, number=2), charge(begun.payment_id + 1, 10)):
+        with pytest.raises(NotFound):
+            order(store, wrong)
+
+    assert spent_by_payments(store) == 0
+
+
+def test_a_purchase_and_its_charges_fit_into_one_list_of_others(store: Store) -> None:
+    add(store)
+    begun = order(store, purchase(100, 10, key="k", metered=True))
+
+    answers = store.accept(
+        [charge(begun.payment_id, 10), purchase(100, 30, key="other"), charge(begun.payment_id, 60)]
+    ).result()
+
+    assert [one.record.spent for one in answers if isinstance(one, Accepted)] == [10, 40, 90]
+    assert spent_by_payments(store) == 90
+
+
+def test_a_released_stream_gives_all_of_its_charges_back(store: Store) -> None:
+    add(store)
+    begun = order(store, purchase(100, 10, key="k", metered=True))
+    order(store, charge(begun.payment_id, 70))
+    assert begun.payment_id is not None
+
+    store.release(begun.payment_id).result()
+
+    assert spent_by_payments(store) == 0
+    with pytest.raises(PaymentRefused):
+        order(store, charge(begun.payment_id, 80))
+
+
+def test_what_is_unsettled_is_summed_by_token(store: Store) -> None:
+    assert store.unsettled() == {}
+    for number, status, settled in (
+        (1, ChannelStatus.OPEN, 0),
+        (2, ChannelStatus.CLOSING, 10),
+        (3, ChannelStatus.FINALIZED, 0),
+        (4, ChannelStatus.OPEN, 50),
+    ):
+        add(store, number)
+        order(store, purchase(30, 0, number=number))
+        now = view(block=11, status=status, settled=settled)
+        store.update_chain(channel_id(number), now).result()
+
+    assert store.unsettled() == {channel().token: 30 + 20}
+
+
+def test_long_and_foreign_texts_are_kept_to_the_character(store: Store) -> None:
+    add(store)
+    resource = (
+        "GET https://site.example/" + "".join(chr(0x100 + n) for n in range(2000)) + "\\\"'{},"
+    )
+    key = "~" * 255
+
+    first = order(store, purchase(10, 10, resource=resource, key=key))
+    again = order(store, purchase(10, 10, resource=resource, key=key))
+    keyless = [order(store, purchase(20, 10, resource=resource)) for _ in range(2)]
+
+    assert again.payment_id == first.payment_id
+    assert keyless[0].payment_id == keyless[1].payment_id != first.payment_id
+    assert {row.payment.resource for row in store.payments(channel_id())} == {resource}
+
+
+def test_nothing_waits_when_everything_is_answered(store: Store) -> None:
+    add(store)
+    order(store, purchase(10, 10))
+
+    assert store.waiting == 0
 
 
 def test_each_reader_has_its_own_cursor(store: Store) -> None:
@@ -332,7 +512,7 @@ def test_parallel_purchases_on_one_channel_all_succeed(store: Store) -> None:
     add(store)
 
     def buy(number: int) -> None:
-        store.accept(purchase(DEPOSIT, 10, key=str(number))).result()
+        order(store, purchase(DEPOSIT, 10, key=str(number)))
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(buy, range(DEPOSIT // 10)))
@@ -347,9 +527,7 @@ def test_parallel_requests_with_one_key_are_charged_once(store: Store) -> None:
     add(store)
 
     with ThreadPoolExecutor(8) as pool:
-        accepted = list(
-            pool.map(lambda _: store.accept(purchase(10, 10, key="k")).result(), range(32))
-        )
+        accepted = list(pool.map(lambda _: order(store, purchase(10, 10, key="k")), range(32)))
 
     assert len({one.payment_id for one in accepted}) == 1
     assert {one.record.spent for one in accepted} == {10}
@@ -358,7 +536,7 @@ def test_parallel_requests_with_one_key_are_charged_once(store: Store) -> None:
 @pytest.mark.parametrize(
     "write",
     [
-        lambda store: store.accept(purchase(10, 10)),
+        lambda store: store.accept([purchase(10, 10)]),
         lambda store: store.release(1),
         lambda store: store.save_cursor("one", "1"),
     ],

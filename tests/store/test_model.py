@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -22,8 +18,8 @@ from hypothesis.stateful import (
 
 from channelpay.errors import PaymentRefused
 from channelpay.protocol.types import ChannelStatus
-from channelpay.store import MemoryStore, SqliteStore, Store
-from tests.store.books import channel, channel_id, dump, purchase, view
+from channelpay.store import Store, open_store
+from tests.store.books import channel, channel_id, charge, dump, order, purchase, view
 
 NUMBERS = st.integers(1, 2)
 AMOUNTS = st.integers(0, 60)
@@ -61,19 +57,18 @@ class Model:
         return sum(one.price for one in charges if one.number == number and one.attempts)
 
     def holds(self, number: int, key: str) -> int | None:
-        for payment_id, charge in self.charges.items():
-            if (charge.number, charge.key) == (number, key) and charge.attempts:
+        for payment_id, made in self.charges.items():
+            if (made.number, made.key) == (number, key) and made.attempts:
                 return payment_id
         return None
 
 
 class StoreMachine(RuleBasedStateMachine):
-    make: Callable[[Path], Store]
+    make: Callable[[], Store]
 
     def __init__(self) -> None:
         super().__init__()
-        self.directory = tempfile.TemporaryDirectory()
-        self.store = type(self).make(Path(self.directory.name) / "books")
+        self.store = type(self).make()
         self.model = Model()
 
     @initialize()
@@ -102,12 +97,23 @@ class StoreMachine(RuleBasedStateMachine):
         if block >= known.block:
             known.deposit, known.block, known.open = deposit, block, is_open
 
-    @rule(number=NUMBERS, cumulative=AMOUNTS, price=AMOUNTS, key=KEYS, resource=RESOURCES)
-    def buy(self, number: int, cumulative: int, price: int, key: str, resource: str) -> None:
+    @rule(
+        number=NUMBERS,
+        cumulative=AMOUNTS,
+        price=AMOUNTS,
+        key=KEYS,
+        resource=RESOURCES,
+        metered=st.booleans(),
+    )
+    def buy(
+        self, number: int, cumulative: int, price: int, key: str, resource: str, metered: bool
+    ) -> None:
         before = dump(self.store)
-        wanted = purchase(cumulative, price, number=number, key=key, resource=resource)
+        wanted = purchase(
+            cumulative, price, number=number, key=key, resource=resource, metered=metered
+        )
         try:
-            accepted = self.store.accept(wanted).result()
+            accepted = order(self.store, wanted)
         except PaymentRefused:
             assert not self.allowed(number, cumulative, price, key, resource)
             assert dump(self.store) == before, "refused, and yet written"
@@ -121,8 +127,8 @@ class StoreMachine(RuleBasedStateMachine):
             self.model.charges[held].attempts += 1
         elif price:
             assert accepted.payment_id is not None
-            charge = ModelCharge(number, key, resource, price)
-            self.model.charges[accepted.payment_id] = charge
+            made = ModelCharge(number, key, resource, 0 if metered else price)
+            self.model.charges[accepted.payment_id] = made
         else:
             assert accepted.payment_id is None
 
@@ -134,6 +140,26 @@ class StoreMachine(RuleBasedStateMachine):
         if held is not None:
             return self.model.charges[held].resource == resource
         return max(known.accepted, cumulative) - self.model.spent(number) >= price
+
+    @precondition(lambda self: self.model.charges)
+    @rule(data=st.data(), total=AMOUNTS)
+    def charge(self, data: st.DataObject, total: int) -> None:
+        payment_id = data.draw(st.sampled_from(sorted(self.model.charges)))
+        made = self.model.charges[payment_id]
+        known = self.model.channels[made.number]
+        more = max(0, total - made.price)
+        live = known.open and not known.closes and made.attempts
+        allowed = live and known.accepted - self.model.spent(made.number) >= more
+        before = dump(self.store)
+        try:
+            charged = order(self.store, charge(payment_id, total, number=made.number))
+        except PaymentRefused:
+            assert not allowed
+            assert dump(self.store) == before, "refused, and yet written"
+            return
+        assert allowed
+        assert (charged.payment_id, charged.charged) == (payment_id, more)
+        made.price += more
 
     @rule(number=NUMBERS, cumulative=AMOUNTS)
     def begin_close(self, number: int, cumulative: int) -> None:
@@ -174,18 +200,13 @@ class StoreMachine(RuleBasedStateMachine):
             assert record.closes_begun == known.closes
 
     def teardown(self) -> None:
-        with closing(self.store):
-            pass
-        self.directory.cleanup()
+        self.store.close()
 
 
-def _memory(path: Path) -> Store:
-    return MemoryStore()
-
-
-@pytest.mark.parametrize("make", [_memory, SqliteStore], ids=["memory", "sqlite"])
 def test_a_store_agrees_with_the_model_after_any_sequence_of_verbs(
-    make: Callable[[Path], Store],
+    new_books: Callable[[], str],
 ) -> None:
-    machine = type("Machine", (StoreMachine,), {"make": staticmethod(make)})
+    machine = type(
+        "Machine", (StoreMachine,), {"make": staticmethod(lambda: open_store(new_books()))}
+    )
     run_state_machine_as_test(machine, settings=settings(max_examples=60, stateful_step_count=30))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,10 @@ if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
     from rich.table import Table
 
+    from channelpay.payee.asgi import App
     from channelpay.payee.payee import Payee
-    from channelpay.payee.prices import PriceRule
+    from channelpay.payee.prices import HumanPrice, PriceRule
+    from channelpay.payee.server import Place
 
 _SECRET = "challenge.key"  # noqa: S105  a file name
 
@@ -37,10 +40,24 @@ _SECRET = "challenge.key"  # noqa: S105  a file name
     "--free '/README.md' --rpc http://127.0.0.1:8545"
 )
 @click.argument("directory", type=click.Path(path_type=Path))
-@click.option("--token", required=True, metavar="eth|ADDRESS", help="What is paid with.")
-@click.option("--price", metavar="AMOUNT", help="The price of every file, in units of the token.")
 @click.option(
-    "--prices", "price_file", type=click.Path(path_type=Path), help="A TOML file of price rules."
+    "--token",
+    required=True,
+    multiple=True,
+    metavar="eth|ADDRESS",
+    help="What is paid with. Given several times, the reader chooses.",
+)
+@click.option(
+    "--price",
+    multiple=True,
+    metavar="[TOKEN=]AMOUNT",
+    help="The price of every file, in units of the token; without TOKEN it is in the first.",
+)
+@click.option(
+    "--prices",
+    "price_file",
+    type=click.Path(path_type=Path),
+    help="A TOML file of price rules. A change of it holds within a second.",
 )
 @click.option("--free", multiple=True, metavar="PATTERN", help="With --price: files that are free.")
 @click.option("--payee", metavar="ADDRESS", help="Who is paid, if no --account is given.")
@@ -59,7 +76,7 @@ _SECRET = "challenge.key"  # noqa: S105  a file name
 )
 @state_option
 @click.option(
-    "--suggested-deposit", metavar="AMOUNT", help="Told to clients, in units of the token."
+    "--suggested-deposit", metavar="AMOUNT", help="Told to clients, in units of the first token."
 )
 @click.option(
     "--confirmations",
@@ -75,7 +92,7 @@ def site(  # noqa: PLR0913  each is one option
     /,
     *,
     directory: Path,
-    price: str | None,
+    price: tuple[str, ...],
     price_file: Path | None,
     free: tuple[str, ...],
     account: str | None,
@@ -92,19 +109,26 @@ def site(  # noqa: PLR0913  each is one option
     """
     from channelpay.payee.folder import Folder
     from channelpay.payee.server import listen, serve, url_of_socket
-    from channelpay.payee.site import PaidSite, site_rules
+    from channelpay.payee.site import PaidSite
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
     logging.getLogger("channelpay").setLevel(logging.INFO)
     folder = Folder(directory, [state, *([price_file] if price_file else [])])
-    terms["prices"] = site_rules(_rules(price, price_file, free))
+    terms["prices"] = _prices(price, price_file, free)
     if account is None and terms["payee"] is None:
         account = os.environ.get("CHANNELPAY_ACCOUNT")
     terms["account"] = None if account is None else _account(account, password_file)
-    with listen(host, port) as listening, closing(_payee(state, terms)) as payee:
+    with listen(host, port) as listening:
         url = url_of_socket(listening)
-        output.show(_members(url, payee), lambda: _table(url, payee))
-        serve(PaidSite(folder, payee), listening)
+
+        @contextmanager
+        def service(place: Place) -> Iterator[App]:
+            with closing(_payee(state, terms)) as payee:
+                if place.announces:
+                    output.show(_members(url, payee), lambda: _table(url, payee))
+                yield PaidSite(folder, payee)
+
+        serve(service, listening)
 
 
 def _payee(state: Path, terms: dict[str, Any]) -> Payee:
@@ -116,18 +140,35 @@ def _payee(state: Path, terms: dict[str, Any]) -> Payee:
     return Payee.create(**terms, store=f"sqlite:///{state / SITE_BOOKS}", challenge_secret=secret)
 
 
-def _rules(price: str | None, price_file: Path | None, free: tuple[str, ...]) -> list[PriceRule]:
-    from channelpay.payee.prices import read_price_file
+def _prices(
+    price: tuple[str, ...], price_file: Path | None, free: tuple[str, ...]
+) -> Path | list[PriceRule]:
     from channelpay.payee.site import flat_rules
 
-    if price_file is not None and price is None and not free:
-        return read_price_file(price_file)
-    if price is not None and price_file is None:
-        return flat_rules(price, free)
+    for_all = _by_token(price)
+    if price_file is not None and for_all is None and not free:
+        return price_file
+    if for_all is not None and price_file is None:
+        return flat_rules(for_all, free)
     raise ConfigError(
         "the prices are missing, or given twice",
         hint="Give --price AMOUNT (and --free PATTERN), or --prices FILE.",
     )
+
+
+def _by_token(price: tuple[str, ...]) -> HumanPrice | None:
+    """What was given as one ``AMOUNT``, or as ``TOKEN=AMOUNT`` for each token."""
+    if not price:
+        return None
+    if len(price) == 1 and "=" not in price[0]:
+        return price[0]
+    amounts = dict(one.partition("=")[::2] for one in price if "=" in one)
+    if len(amounts) < len(price):
+        raise ConfigError(
+            "--price must name a token for each amount, and each token once",
+            hint="Say --price AMOUNT for the first token, or --price TOKEN=AMOUNT for each.",
+        )
+    return amounts
 
 
 def _account(name: str, password_file: Path | None) -> LocalAccount:
@@ -137,19 +178,25 @@ def _account(name: str, password_file: Path | None) -> LocalAccount:
 
 
 def _members(url: str, payee: Payee) -> dict[str, object]:
-    """What programs read; prices are decimal strings in base units of the token."""
+    """What programs read; amounts are decimal strings in base units, by token."""
     terms = payee.terms
     return {
         "url": url,
         "payee": to_hex(terms.payee),
-        "token": to_hex(terms.token.address),
-        "tokenSymbol": terms.token.symbol,
-        "tokenDecimals": terms.token.decimals,
         "chainId": terms.deployment.chain_id,
         "contract": to_hex(terms.deployment.contract),
+        "tokens": [
+            {"address": to_hex(token.address), "symbol": token.symbol, "decimals": token.decimals}
+            for token in terms.tokens
+        ],
         "prices": [
-            {"method": method, "path": path, "price": str(amount)}
-            for method, path, amount in payee.prices.summary()
+            {
+                "method": rule.method or "any",
+                "path": rule.path,
+                "unit": rule.unit,
+                "amounts": {to_hex(price.token.address): str(price.amount) for price in prices},
+            }
+            for rule, prices in payee.prices.summary()
         ],
     }
 
@@ -157,12 +204,15 @@ def _members(url: str, payee: Payee) -> dict[str, object]:
 def _table(url: str, payee: Payee) -> Table:
     from rich.table import Table
 
+    from channelpay.payee.prices import format_prices
+
     terms = payee.terms
     table = Table(title="Paid site", show_header=False, caption="Ctrl-C stops it.")
     table.add_row("URL", url)
     table.add_row("Payee", checksum_address(terms.payee))
+    table.add_row("Tokens", ", ".join(token.symbol for token in terms.tokens))
     table.add_row("Chain id", str(terms.deployment.chain_id))
     table.add_row("Contract", checksum_address(terms.deployment.contract), end_section=True)
-    for method, path, amount in payee.prices.summary():
-        table.add_row(f"{method} {path}", terms.token.format(amount) if amount else "free")
+    for rule, prices in payee.prices.summary():
+        table.add_row(f"{rule.method or 'any'} {rule.path}", format_prices(prices, rule.unit))
     return table

@@ -14,8 +14,9 @@ payee = Payee.create(
 app = PaymentMiddleware(app, payee)
 """
 
-from channelpay.payee.asgi import PaymentFacts, PaymentMiddleware
+from channelpay.payee.asgi import PaymentMiddleware
 from channelpay.payee.payee import Payee
+from channelpay.payee.payment import Payment
 from channelpay.payee.prices import PriceRule, read_price_file
 
-__all__ = ["Payee", "PaymentFacts", "PaymentMiddleware", "PriceRule", "read_price_file"]
+__all__ = ["Payee", "Payment", "PaymentMiddleware", "PriceRule", "read_price_file"]

@@ -1,67 +1,38 @@
 """Payment for any ASGI application: a plain middleware around it.
 
-Requests that cost nothing pass untouched. A paid one reaches the application with
-:class:`PaymentFacts` in ``scope["channelpay"]``; everything else is answered here: the 402 with its
-challenge, every refusal, top-ups and closes. A WebSocket cannot be paid for: one on a path with a
-price for GET is refused before it opens.
+Requests that cost nothing pass untouched. A paid one reaches the application with its
+:class:`~channelpay.payee.payment.Payment` in ``scope["channelpay"]``; everything else is answered
+here: the 402 with its challenges, every refusal, top-ups and closes. A WebSocket cannot be paid
+for: one on a path with a price for GET is refused before it opens.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
+import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from dataclasses import dataclass
-from logging import getLogger
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+from uuid import uuid4
 
-from channelpay.errors import (
-    ChainReverted,
-    ChannelPayError,
-    InputError,
-    MalformedCredential,
-    NetworkError,
-    PaymentRefused,
-    PaymentRequired,
-    StoreUnavailable,
-    TooFewConfirmations,
-)
-from channelpay.payee.page import payment_page
+from channelpay.observe import Outcome
+from channelpay.payee.checkout import BODY_BYTES_MAX, Answer, Checkout
 from channelpay.payee.payee import Payee
+from channelpay.payee.payment import Payment
 from channelpay.payee.prices import Quote
-from channelpay.payee.verifier import Closed, Order, Paid, ToppedUp, Verified, log_failed_release
-from channelpay.protocol.text import to_hex
-from channelpay.protocol.types import Address, ChannelId
-from channelpay.protocol.wire import IDEMPOTENCY_KEY_MAX, is_payment_header
+from channelpay.payee.request import Request
+from channelpay.payee.verifier import Paid
+from channelpay.protocol.sse import MEDIA_TYPE, NeedVoucher, need_voucher_event, receipt_event
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
-Headers = list[tuple[bytes, bytes]]
 
-RETRY_AFTER_SECONDS = 2
-RESOURCE_CHARS_MAX = 2048
-_UNCHECKED = "the payment could not be checked; the fault is the site's"
 _POLICY_VIOLATION = 1008
-_CHALLENGED = frozenset({402, 410})
-_SHARED_CACHES = ("public", "private", "s-maxage")
-_PAGE_POLICY = b"default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-_log = getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class PaymentFacts:
-    """What the application may know of the payment; amounts in base units of the token."""
-
-    channel_id: ChannelId
-    payer: Address
-    price: int
-    accepted: int
-    spent: int
+_EVENT_ENDS = (b"\n\n", b"\r\r", b"\r\n\r\n")
 
 
 class PaymentMiddleware:
@@ -69,104 +40,164 @@ class PaymentMiddleware:
 
     def __init__(self, app: App, payee: Payee) -> None:
         self._app = app
-        self._payee = payee
+        self._checkout = Checkout(payee)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        quote = None
-        if scope["type"] == "http":
-            quote = self._payee.quote(scope["method"], scope["path"])
-        elif scope["type"] == "websocket":
-            quote = self._payee.quote("GET", scope["path"])
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        request = request_of(scope)
+        quote = self._checkout.quote(request)
         if quote is None:
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
+        elif isinstance(quote, Answer):
+            await _answer(send, quote)
         else:
-            await self._sell(scope, receive, send, quote)
+            await self._sell(request, quote, scope, receive, send)
 
-    async def _sell(self, scope: Scope, receive: Receive, send: Send, quote: Quote) -> None:
-        try:
-            verified = await self._verified(scope, quote)
-        except Exception as error:  # noqa: BLE001  whatever it is, the client gets an answer
-            await self._refuse(scope, send, quote, _answerable(error))
-            return
-        receipt = [(b"payment-receipt", self._payee.receipt(verified).to_header().encode())]
-        if isinstance(verified, Paid):
-            await self._serve(scope, receive, send, verified, receipt)
-        elif isinstance(verified, ToppedUp):
-            await _answer(send, 204, [*receipt, _NO_STORE], b"")
-        else:
-            await _answer(send, 200, [*receipt, _NO_STORE, _JSON], _closed_body(verified))
-
-    async def _verified(self, scope: Scope, quote: Quote) -> Verified:
-        header = _credential(scope)
-        if header is None:
-            price = self._payee.terms.token.format(quote.asked)
-            raise PaymentRequired(f"this costs {price}")
-        order = Order(_resource(scope), quote.charged, _idempotency_key(scope))
-        return await self._payee.verify(header, order)
-
-    async def _serve(
-        self, scope: Scope, receive: Receive, send: Send, paid: Paid, receipt: Headers
+    async def _sell(
+        self, request: Request, quote: Quote, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        delivery = _Delivery(self._payee, paid, receipt, receive, send)
-        paid_scope = {**scope, "channelpay": _facts(paid)}
+        began = time.perf_counter()
+        client = _Client(receive)
+        body_digest = ""
+        if self._checkout.needs_body(request):
+            body_digest = await client.body_digest()
+        address = scope.get("client")
+        paid = await self._checkout.pay(
+            request, quote, address[0] if address else None, body_digest
+        )
+        if isinstance(paid, Answer):
+            self._checkout.answered(request, paid, time.perf_counter() - began)
+            await _answer(send, paid)
+        else:
+            await self._serve(_Delivery(self._checkout, request, paid, client, send, began), scope)
+
+    async def _serve(self, delivery: _Delivery, scope: Scope) -> None:
+        paid_scope = {**scope, "channelpay": delivery.payment}
         try:
             await self._app(paid_scope, delivery.receive, delivery.send)
+        except Exception:
+            if not await delivery.end_refused():
+                raise
+        else:
+            await delivery.end_replaced()
         finally:
             await delivery.end()
-
-    async def _refuse(self, scope: Scope, send: Send, quote: Quote, error: ChannelPayError) -> None:
-        headers = [_NO_STORE]
-        if error.status in _CHALLENGED:
-            challenge = self._payee.challenge(quote).to_header()
-            headers += [(b"www-authenticate", challenge.encode()), (b"vary", b"Accept")]
-        if error.status == 503 or isinstance(error, TooFewConfirmations):
-            headers.append((b"retry-after", str(RETRY_AFTER_SECONDS).encode()))
-        if isinstance(error, PaymentRequired) and _wants_page(scope):
-            page = payment_page(self._payee.terms, quote, _url(scope)).encode()
-            headers += [_HTML, (b"content-security-policy", _PAGE_POLICY)]
-            await _answer(send, error.status, headers, page)
-        else:
-            body = json.dumps(error.as_problem()).encode()
-            await _answer(send, error.status, [*headers, _PROBLEM], body)
 
 
 class _Delivery:
     """One paid request on its way through the application: it ends delivered or released."""
 
     def __init__(
-        self, payee: Payee, paid: Paid, receipt: Headers, receive: Receive, send: Send
+        self,
+        checkout: Checkout,
+        request: Request,
+        paid: Paid,
+        client: _Client,
+        send: Send,
+        began: float,
     ) -> None:
-        self._payee = payee
-        self._payment_id = paid.payment_id
-        self._receipt = receipt
+        self._checkout = checkout
+        self._request = request
+        self._client = client
+        self.receive = client.receive
         self._send = send
-        self._client = _Client(receive)
-        self.receive = self._client.receive
+        self._began = began
+        self._status: int | None = None
+        self._seconds = 0.0
+        self._undelivered = True
+        self._released = False
+        self._started = self._ended = False
+        self._streams = self._replaced = False
+        self._tail = b""
+        self.payment = Payment(checkout.payee, paid, self.ask)
 
     async def send(self, message: Message) -> None:
+        """ASGI's send for the application."""
         if message["type"] == "http.response.start":
-            if message["status"] >= 400 or await self._client.is_gone():
-                await self._release()
-            else:
-                self._payment_id = None
-                headers = [*_private(message.get("headers", ())), *self._receipt]
-                message = {**message, "headers": headers}
-        await self._send(message)
+            # A framework makes a page of its own of the refusal that the application let through.
+            self._replaced = message["status"] >= 500 and self.payment.refusal is not None
+            if not self._replaced:
+                await self._start(message)
+        elif self._started and message["type"] == "http.response.body":
+            await self._send_body(message)
+        elif self._started:
+            await self._send(message)
+
+    async def ask(self, need: NeedVoucher) -> bool:
+        """Tell the client, between two events of a stream, what to promise."""
+        if not self._streams or self._ended or await self._client.is_gone():
+            return False
+        if self._tail and not self._tail.endswith(_EVENT_ENDS):
+            return False
+        event = need_voucher_event(need)
+        await self._send({"type": "http.response.body", "body": event, "more_body": True})
+        return True
+
+    async def end_refused(self) -> bool:
+        """End what a refused charge broke off; False if that is not what happened, or the client
+        could take a part for the whole.
+        """
+        refusal = self.payment.refusal
+        if refusal is None or self._ended or (self._started and not self._streams):
+            return False
+        if self._started:
+            await self._send_body({"type": "http.response.body", "body": b""})
+        else:
+            await self._release()
+            quote = self.payment.paid.quote
+            await _answer(self._send, self._checkout.refusal(refusal, self._request, quote))
+        return True
+
+    async def end_replaced(self) -> None:
+        """The application is done; say what it was refused, instead of what it made of that."""
+        if self._replaced:
+            await self.end_refused()
 
     async def end(self) -> None:
         """The application is done, or failed: a charge that delivered nothing goes back."""
         self._client.leave()
         await self._release()
+        if self.payment.is_metered or not self._started:
+            self._seconds = time.perf_counter() - self._began
+        outcome = Outcome.RELEASED if self._released else Outcome.PAID
+        self._checkout.delivered(self._request, self.payment, self._status, outcome, self._seconds)
+
+    async def _start(self, message: Message) -> None:
+        self._started = True
+        self._status = message["status"]
+        self._seconds = time.perf_counter() - self._began
+        if message["status"] >= 400 or await self._client.is_gone():
+            await self._release()
+        else:
+            self._undelivered = False
+            headers = message.get("headers", ())
+            paid = self.payment.paid
+            self._streams = self.payment.is_metered and _takes_events(headers)
+            message = {**message, "headers": self._checkout.paid_headers(headers, paid)}
+        await self._send(message)
+
+    async def _send_body(self, message: Message) -> None:
+        self._ended = not message.get("more_body", False)
+        if self._streams:
+            body = message.get("body", b"")
+            self._tail = (self._tail + body)[-4:]
+            if self._ended:
+                receipt = self._checkout.payee.receipt(self.payment.paid)
+                message = {**message, "body": body + receipt_event(receipt)}
+        await self._send(message)
 
     async def _release(self) -> None:
         """Wait for it, so that the books are right when the client reads that it failed."""
-        if self._payment_id is not None:
-            released = self._payee.release(self._payment_id)
-            self._payment_id = None
-            released.add_done_callback(log_failed_release)
-            await asyncio.wait([asyncio.wrap_future(released)])
+        if self._undelivered:
+            self._undelivered = False
+            self._released = True
+            released = self._checkout.payee.register.release(self.payment.paid.accepted)
+            if released is not None:
+                await asyncio.wait([asyncio.wrap_future(released)])
 
 
 class _Client:
@@ -190,8 +221,26 @@ class _Client:
             self._app_waits = False
             self._peeking = None
 
+    async def body_digest(self) -> str:
+        """SHA-256 of the whole body, which is kept for the application; something that never comes
+        again for a body over :data:`~channelpay.payee.checkout.BODY_BYTES_MAX`.
+        """
+        digest, size = hashlib.sha256(), 0
+        while size <= BODY_BYTES_MAX:
+            message = self._seen(await self._receive())
+            self._early.append(message)
+            digest.update(message.get("body", b""))
+            size += len(message.get("body", b""))
+            if not message.get("more_body", False):
+                return f"sha256:{digest.hexdigest()}"
+        return f"long:{uuid4()}"
+
     async def is_gone(self) -> bool:
         """Whether the server knows already that the client has gone. Does not wait for it."""
+        # uvicorn can be asked for it; to have any other server tell takes a task for each request.
+        known = getattr(getattr(self._receive, "__self__", None), "disconnected", None)
+        if isinstance(known, bool):
+            return known
         if not self._gone and not self._app_waits:
             if self._peeking is None:
                 self._peeking = asyncio.ensure_future(self._receive())
@@ -210,104 +259,26 @@ class _Client:
         return message
 
 
-_NO_STORE = (b"cache-control", b"no-store")
-_JSON = (b"content-type", b"application/json")
-_PROBLEM = (b"content-type", b"application/problem+json")
-_HTML = (b"content-type", b"text/html; charset=utf-8")
-
-
-async def _answer(send: Send, status: int, headers: Headers, body: bytes) -> None:
-    if status != 204:
-        headers = [*headers, (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-def _answerable(error: Exception) -> ChannelPayError:
-    """What the client is told. Our trouble is never its bill: 503, with the cause in the log alone,
-    since a node's message may name what is not for the public.
-    """
-    if isinstance(error, PaymentRefused | InputError | ChainReverted):
-        return error
-    if isinstance(error, NetworkError):
-        _log.warning("%s: %s", _UNCHECKED, error.detail)
-        kind = StoreUnavailable if isinstance(error, StoreUnavailable) else NetworkError
-        return kind(_UNCHECKED)
-    _log.error(_UNCHECKED, exc_info=error)
-    return NetworkError(_UNCHECKED)
-
-
-def _headers(scope: Scope, name: bytes) -> list[str]:
-    return [value.decode("latin-1") for key, value in scope["headers"] if key.lower() == name]
-
-
-def _credential(scope: Scope) -> str | None:
-    found = _headers(scope, b"authorization")
-    if len(found) > 1:
-        raise MalformedCredential("there is more than one Authorization header")
-    if not found or not is_payment_header(found[0]):
-        return None
-    return found[0]
-
-
-def _idempotency_key(scope: Scope) -> str | None:
-    found = _headers(scope, b"idempotency-key")
-    if not found:
-        return None
-    key = found[0]
-    if len(found) > 1 or not 0 < len(key) <= IDEMPOTENCY_KEY_MAX or not key.isascii():
-        raise InputError(f"Idempotency-Key must be 1 to {IDEMPOTENCY_KEY_MAX} ASCII characters")
-    return key
-
-
-def _url(scope: Scope) -> str:
-    host = "".join(_headers(scope, b"host")[:1]) or "localhost"
-    path = scope.get("raw_path") or scope["path"].encode()
-    query = scope.get("query_string", b"")
-    target = path + (b"?" + query if query else b"")
-    return f"{scope.get('scheme', 'http')}://{host}{target.decode('latin-1')}"
-
-
-def _resource(scope: Scope) -> str:
-    """Method and URL, as the ledger keeps it: a very long one by its beginning and its hash."""
-    resource = f"{scope['method']} {_url(scope)}"
-    if len(resource) <= RESOURCE_CHARS_MAX:
-        return resource
-    digest = hashlib.sha256(resource.encode()).hexdigest()
-    return f"{resource[: RESOURCE_CHARS_MAX - 65]}#{digest}"
-
-
-def _wants_page(scope: Scope) -> bool:
-    """Whether a person's browser asks: it names text/html, programs do not."""
-    ranges = ",".join(_headers(scope, b"accept")).lower().split(",")
-    names = (one.replace(" ", "").partition(";") for one in ranges)
-    return any(name == "text/html" and rest not in ("q=0", "q=0.0") for name, _, rest in names)
-
-
-def _private(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
-    """The application's headers, with what was paid for kept out of shared caches."""
-    kept = [(name, value) for name, value in headers if name.lower() != b"cache-control"]
-    values = [value for name, value in headers if name.lower() == b"cache-control"]
-    directives = [one.strip() for one in b",".join(values).decode("latin-1").split(",")]
-    rest = [one for one in directives if one and not one.lower().startswith(_SHARED_CACHES)]
-    cache_control = ", ".join(rest if "no-store" in rest else ["private", *rest])
-    return [*kept, (b"cache-control", cache_control.encode("latin-1"))]
-
-
-def _facts(paid: Paid) -> PaymentFacts:
-    record = paid.record
-    return PaymentFacts(
-        record.channel_id, record.channel.payer, paid.price, record.accepted, record.spent
+def request_of(scope: Scope) -> Request:
+    """The request of an ASGI scope; a WebSocket begins with a GET."""
+    return Request(
+        scope.get("method", "GET"),
+        scope["path"],
+        scope.get("query_string", b""),
+        scope["headers"],
+        scope.get("scheme", "http"),
+        scope.get("raw_path") or b"",
     )
 
 
-def _closed_body(closed: Closed) -> bytes:
-    state = closed.record.chain
-    members = {
-        "status": "closed",
-        "channelId": to_hex(closed.record.channel_id),
-        "txHash": to_hex(closed.transaction_hash),
-        "settled": str(state.settled),
-        "refund": str(state.deposit - state.settled),
-    }
-    return json.dumps(members).encode()
+async def _answer(send: Send, answer: Answer) -> None:
+    await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+    await send({"type": "http.response.body", "body": answer.body})
+
+
+def _takes_events(headers: Any) -> bool:
+    """Whether events of ours may stand between the application's own."""
+    values = {name.lower(): value.lower() for name, value in headers}
+    kind = values.get(b"content-type", b"").split(b";")[0].strip()
+    fixed = values.keys() & {b"content-encoding", b"content-length"}
+    return bool(kind == MEDIA_TYPE.encode()) and not fixed

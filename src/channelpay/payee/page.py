@@ -7,7 +7,7 @@ from html import escape
 
 from channelpay.payee.prices import Quote
 from channelpay.payee.style import STYLE
-from channelpay.payee.terms import Terms
+from channelpay.payee.terms import Terms, Token
 from channelpay.protocol.text import checksum_address
 from channelpay.protocol.types import NATIVE
 
@@ -45,20 +45,28 @@ and get back what you did not spend when the channel is closed.{deposit}</p>
 
 def payment_page(terms: Terms, quote: Quote, url: str) -> str:
     """A self-contained HTML document for a resource at ``url``."""
-    token = terms.token
-    deposit = terms.suggested_deposit
     return _PAGE.format(
         style=STYLE,
-        price=escape(token.format(quote.asked)),
+        price=escape(quote.format()),
         description=f"<p>{escape(quote.description)}</p>" if quote.description else "",
         url=escape(shlex.quote(url)),
-        deposit=f" A deposit of {escape(token.format(deposit))} is suggested." if deposit else "",
+        deposit=escape(_deposit(terms, quote)),
         payee=checksum_address(terms.payee),
-        token=escape(token.symbol) + _token_address(token.address),
+        token="<br>".join(_token(price.token) for price in quote.prices),
         contract=checksum_address(terms.deployment.contract),
         chain_id=terms.deployment.chain_id,
     )
 
 
-def _token_address(address: bytes) -> str:
-    return "" if address == NATIVE else f" <code>{checksum_address(address)}</code>"
+def _deposit(terms: Terms, quote: Quote) -> str:
+    deposits = [
+        token.format(deposit)
+        for token in (price.token for price in quote.prices)
+        if (deposit := terms.suggested_deposits.get(token.address))
+    ]
+    return f" A deposit of {' or '.join(deposits)} is suggested." if deposits else ""
+
+
+def _token(token: Token) -> str:
+    address = "" if token.address == NATIVE else f" <code>{checksum_address(token.address)}</code>"
+    return escape(token.symbol) + address

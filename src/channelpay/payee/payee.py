@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from channelpay.chain.connection import Connection, connect
@@ -14,14 +14,15 @@ from channelpay.chain.contract import Erc20, PaymentChannelsContract
 from channelpay.chain.create2 import predicted_address
 from channelpay.chain.sender import Sender
 from channelpay.errors import ConfigError
+from channelpay.observe import Observer
 from channelpay.payee.chain_link import ChainLink
 from channelpay.payee.closer import Closer
-from channelpay.payee.prices import PriceRule, PriceTable, Quote
+from channelpay.payee.prices import PriceFile, PriceRule, PriceTable, Quote, parse_token
+from channelpay.payee.request import Request
 from channelpay.payee.terms import ETHER, Terms, Token
 from channelpay.payee.verifier import Closed, Order, Verified, Verifier
 from channelpay.payee.watcher import Watcher
 from channelpay.protocol.parse import parse_address
-from channelpay.protocol.rules import ChannelRecord
 from channelpay.protocol.text import checksum_address, to_hex
 from channelpay.protocol.types import NATIVE, Address, Deployment
 from channelpay.protocol.wire import Challenge, ChallengeIssuer, Receipt
@@ -44,14 +45,17 @@ class Payee:
     def __init__(
         self,
         terms: Terms,
-        prices: PriceTable,
+        prices: PriceTable | PriceFile,
         issuer: ChallengeIssuer,
         verifier: Verifier,
         resources: ExitStack,
+        observer: Observer,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.terms = terms
         self.prices = prices
+        self.observer = observer
+        self.register = verifier.register
         self._issuer = issuer
         self._verifier = verifier
         self._resources = resources
@@ -62,8 +66,8 @@ class Payee:
         cls,
         *,
         rpc: str,
-        token: str,
-        prices: Iterable[PriceRule],
+        token: str | Sequence[str],
+        prices: Iterable[PriceRule] | Path,
         store: str,
         payee: str | None = None,
         account: LocalAccount | None = None,
@@ -71,14 +75,17 @@ class Payee:
         suggested_deposit: str | None = None,
         confirmations: int = 1,
         challenge_secret: bytes | None = None,
+        observer: Observer | None = None,
     ) -> Self:
         """Connect to the chain at ``rpc``, open the books at ``store`` and watch the contract.
 
-        ``token`` is ``eth`` or the address of an ERC-20, ``suggested_deposit`` in its human units.
-        The payee is an address, or an ``account`` with its key, which can also close channels.
-        ``contract`` is the canonical deployment unless given. ``confirmations`` is what an open or
-        top-up needs before it counts. ``challenge_secret`` (32 random bytes) must be the same for
-        all workers and restarts of a site; without it, challenges end with this process.
+        ``token`` is ``eth`` or the address of an ERC-20, or several, the preferred one first;
+        ``suggested_deposit`` is in human units of the first. ``prices`` are rules, or a TOML file
+        of them that is read again when it changes. The payee is an address, or an ``account`` with
+        its key, which can also close channels. ``contract`` is the canonical deployment unless
+        given. ``confirmations`` is what an open or top-up needs before it counts.
+        ``challenge_secret`` (32 random bytes) must be the same for all workers and restarts of a
+        site; without it, challenges end with this process.
 
         Raises :class:`~channelpay.errors.ConfigError`, :class:`~channelpay.errors.InputError`,
         :class:`~channelpay.errors.NotFound` (no contract, no token) and
@@ -89,30 +96,35 @@ class Payee:
         address = predicted_address() if contract is None else parse_address(contract, "contract")
         deployment = Deployment(connection.chain_id, address)
         link = ChainLink(PaymentChannelsContract(connection, deployment), confirmations)
-        currency = NATIVE if token.lower() == "eth" else parse_address(token, "token")
-        paid_in = token_at(connection, currency)
-        terms = Terms(deployment, recipient, paid_in, _deposit(paid_in, suggested_deposit))
-        table = PriceTable(prices, paid_in)
+        tokens = _tokens(connection, [token] if isinstance(token, str) else token)
+        terms = Terms(deployment, recipient, tokens, _deposits(tokens[0], suggested_deposit))
+        table = (
+            PriceFile(prices, tokens) if isinstance(prices, Path) else PriceTable(prices, tokens)
+        )
+        observer = observer or Observer()
         issuer = ChallengeIssuer(challenge_secret or secrets.token_bytes(SECRET_BYTES), REALM)
         with ExitStack() as opened:
-            books = open_store(store)
+            books = open_store(store, observer.committed)
             opened.callback(books.close)
             closer = None if account is None else Closer(link, Sender(connection, account), books)
-            verifier = Verifier(terms, issuer, books, link, closer, time.time)
+            verifier = Verifier(terms, issuer, books, link, closer, time.time, observer)
             opened.callback(verifier.close)
             watcher = Watcher(terms, link, books, closer)
             opened.callback(watcher.close)
+            observer.started(tokens, books)
+            opened.callback(observer.stopped)
             watcher.start()
-            return cls(terms, table, issuer, verifier, opened.pop_all())
+            return cls(terms, table, issuer, verifier, opened.pop_all(), observer)
 
-    def quote(self, method: str, path: str) -> Quote | None:
-        """What a request costs, or None where it is free."""
-        return self.prices.quote(method, path)
+    def quote(self, request: Request) -> Quote | None:
+        """What a request costs, or None where it is free. Raises what a price function raises."""
+        return self.prices.quote(request)
 
-    def challenge(self, quote: Quote) -> Challenge:
-        """A fresh challenge for this price."""
-        request = self.terms.request(quote.asked, quote.description)
-        return self._issuer.issue(request, self._now() + CHALLENGE_SECONDS)
+    def challenges(self, quote: Quote) -> list[Challenge]:
+        """Fresh challenges for this price, one for each token, the preferred one first."""
+        expires_at = self._now() + CHALLENGE_SECONDS
+        requests = (self.terms.request(price, quote) for price in quote.prices)
+        return [self._issuer.issue(request, expires_at) for request in requests]
 
     async def verify(self, header: str, order: Order) -> Verified:
         """See :meth:`channelpay.payee.verifier.Verifier.verify`."""
@@ -130,10 +142,6 @@ class Payee:
             timestamp=self._now(),
             transaction_hash=verified.transaction_hash if isinstance(verified, Closed) else None,
         )
-
-    def release(self, payment_id: int) -> Future[ChannelRecord]:
-        """Give a charge back whose request was not served."""
-        return self._verifier.release(payment_id)
 
     def close(self) -> None:
         """Stop watching, finish what is under way and close the books."""
@@ -154,8 +162,15 @@ def _recipient(payee: str | None, account: LocalAccount | None) -> Address:
     return own
 
 
-def _deposit(token: Token, text: str | None) -> int | None:
-    return None if text is None else token.parse(text, "suggested deposit")
+def _tokens(connection: Connection, names: Sequence[str]) -> tuple[Token, ...]:
+    addresses = [parse_token(name) for name in names]
+    if not addresses or len(set(addresses)) < len(addresses):
+        raise ConfigError("the tokens are missing, or one is named twice")
+    return tuple(token_at(connection, address) for address in addresses)
+
+
+def _deposits(token: Token, text: str | None) -> dict[Address, int]:
+    return {} if text is None else {token.address: token.parse(text, "suggested deposit")}
 
 
 def token_at(connection: Connection, address: Address) -> Token:

@@ -8,48 +8,118 @@ costs what the dearest rule says. HEAD goes by the rules of GET, and is asked a
 credential but charged nothing, so that a client can send a voucher without fetching anything; a
 rule that names HEAD does charge it. OPTIONS is priced only by a rule that names it, since a
 browser's preflight request cannot carry a credential.
+
+A price may be in several tokens, of which the client chooses one, and for a unit of what is served
+instead of a request. Of two such prices the dearer is what both would be content with: in the
+tokens that both name, the higher amount of each. If they name no token in common, or different
+units, neither is dearer, and the request is refused.
 """
 
 from __future__ import annotations
 
+import logging
 import posixpath
 import re
+import time
 import tomllib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from channelpay.errors import ConfigError, InputError
+from channelpay.errors import ConfigError, InputError, UnclearRequest
+from channelpay.payee.request import Request
 from channelpay.payee.terms import Token
-from channelpay.protocol.parse import parse_text
+from channelpay.protocol.parse import parse_address, parse_text
+from channelpay.protocol.text import checksum_address
+from channelpay.protocol.types import NATIVE, Address
 from channelpay.protocol.wire import TEXT_MAX
 
 PATH_CHARACTERS_MAX = 4096
+PER_REQUEST = "request"
+"""The unit of a price that is charged once, before the answer begins."""
+KNOWN_PATHS_MAX = 8192
+"""Paths whose price is remembered."""
+KNOWN_CHARACTERS_MAX = 512
+"""Clients choose what is remembered: a longer path and method is looked up each time."""
+RELOAD_SECONDS = 1.0
+"""How often a price file is looked at, at most."""
 _PIECES = re.compile(r"\*\*|.", re.DOTALL)
 _METHOD = re.compile(r"[A-Z]{1,20}\Z")
-_RULE_KEYS = frozenset({"path", "price", "method", "description"})
+_UNIT = re.compile(r"[a-z][a-z0-9_-]{0,31}\Z")
+_RULE_KEYS = ("path", "price", "method", "unit", "description")
+_log = logging.getLogger(__name__)
+
+HumanPrice: TypeAlias = str | Mapping[str, str]
+"""An amount in human units of the first token, or one by token (``eth`` or an address)."""
+PriceFunction: TypeAlias = Callable[[Request], HumanPrice | None]
 
 
 @dataclass(frozen=True, slots=True)
 class PriceRule:
-    """``price`` is in human units of the token, as text: ``PriceRule("/articles/*", "0.01")``."""
+    """``PriceRule("/articles/*", "0.01")``, or with ``{"eth": "0.000004", "0xToken…": "0.01"}`` as
+    its price, or with a function that is given each request and returns one of the two or None,
+    which is free. The function gets the path without detours and HEAD as GET; what it raises
+    refuses the request.
+
+    ``unit`` other than ``request`` prices one unit of what is served; the application charges them
+    as it goes.
+    """
 
     path: str
-    price: str
+    price: HumanPrice | PriceFunction
     method: str | None = None
+    unit: str = PER_REQUEST
     description: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
+class Price:
+    """``amount`` base units of a token."""
+
+    token: Token
+    amount: int
+
+    def format(self) -> str:
+        """In human units, with the symbol."""
+        return self.token.format(self.amount)
+
+
+@dataclass(frozen=True, slots=True)
 class Quote:
-    """What one request costs: ``asked`` is what the challenge says, ``charged`` what is taken (base
-    units).
+    """What one request costs: one of ``prices``, per ``unit``. If it is not ``charged``, the client
+    must show a credential that could pay, and keeps its money.
     """
 
-    asked: int
-    charged: int
+    prices: tuple[Price, ...]
+    unit: str = PER_REQUEST
+    charged: bool = True
     description: str | None = None
+
+    @property
+    def metered(self) -> bool:
+        """Whether the application says how many units it served."""
+        return self.unit != PER_REQUEST
+
+    def price_in(self, token: Address) -> int | None:
+        """Base units of the token at ``token``, or None if this cannot be paid in it."""
+        for price in self.prices:
+            if price.token.address == token:
+                return price.amount
+        return None
+
+    def format(self) -> str:
+        """For people: ``0.01 TUSD or 0.000004 ETH per kilobyte``."""
+        return format_prices(self.prices, self.unit)
+
+
+def format_prices(prices: Sequence[Price], unit: str) -> str:
+    """For people; ``free`` without prices."""
+    if not prices:
+        return "free"
+    amounts = " or ".join(price.format() for price in prices)
+    return amounts if unit == PER_REQUEST else f"{amounts} per {unit}"
 
 
 class _Pattern:
@@ -85,38 +155,136 @@ class _Pattern:
         return bool(matched & self._end)
 
 
+_Amounts: TypeAlias = tuple[Price, ...]
+"""Empty where it is free."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Row:
     rule: PriceRule
     pattern: _Pattern
-    amount: int
+    prices: _Amounts | Callable[[Request], _Amounts]
 
     def is_for(self, method: str) -> bool:
         if self.rule.method is None:
             return method != "OPTIONS"
         return method == self.rule.method or (method, self.rule.method) == ("HEAD", "GET")
 
+    def quote(self, request: Request) -> Quote | None:
+        is_free_head = request.method == "HEAD" and self.rule.method != "HEAD"
+        prices = self.prices
+        if callable(prices):
+            prices = prices(replace(request, method="GET") if is_free_head else request)
+        if not prices:
+            return None
+        return Quote(prices, self.rule.unit, not is_free_head, self.rule.description)
+
+
+@dataclass(frozen=True, slots=True)
+class _Spelling:
+    """A path as a rule reads it, and that rule."""
+
+    row: _Row
+    path: str
+
+    def quote(self, request: Request) -> Quote | None:
+        return self.row.quote(replace(request, path=self.path))
+
 
 class PriceTable:
-    """Rules in their order, with their prices in base units of ``token``.
+    """Rules in their order, with their prices in base units of ``tokens``; the first is that of
+    prices that name none.
 
     Raises :class:`~channelpay.errors.ConfigError` for a rule that makes no sense.
     """
 
-    def __init__(self, rules: Iterable[PriceRule], token: Token) -> None:
-        self._rows = [_row(rule, token) for rule in rules]
+    def __init__(self, rules: Iterable[PriceRule], tokens: Sequence[Token]) -> None:
+        self._rows = [_row(number, rule, tokens) for number, rule in enumerate(rules, 1)]
+        self._known = lru_cache(KNOWN_PATHS_MAX)(self._look_up)
 
-    def quote(self, method: str, path: str) -> Quote | None:
-        """The price of a request, or None where it is free. ``path`` is percent-decoded."""
+    def quote(self, request: Request) -> Quote | None:
+        """The price of a request, or None where it is free.
+
+        Raises :class:`~channelpay.errors.UnclearRequest` for a path whose two readings have prices
+        that cannot be compared, and whatever the function of a rule raises.
+        """
+        method, path = request.method, request.path
+        is_short = len(method) + len(path) <= KNOWN_CHARACTERS_MAX
+        found = (self._known if is_short else self._look_up)(method, path)
+        return _dearest(found, request) if isinstance(found, list) else found
+
+    def summary(self) -> list[tuple[PriceRule, tuple[Price, ...]]]:
+        """Each rule whose prices are fixed, with them, in order; none where it is free."""
+        return [(row.rule, row.prices) for row in self._rows if not callable(row.prices)]
+
+    def _look_up(self, method: str, path: str) -> Quote | list[_Spelling] | None:
+        """The quote; or what quotes, if one of the rules must be asked each time."""
         rows = [row for row in self._rows if row.is_for(method)]
         if len(path) <= PATH_CHARACTERS_MAX:
-            rows = _pricing(rows, _without_detours(path))
-        dearest = max(rows, key=_amount, default=None)
-        return _quote(dearest, method) if dearest is not None and dearest.amount else None
+            found = _pricing(rows, _without_detours(path))
+        else:
+            found = [_Spelling(row, path) for row in rows]
+        if any(callable(one.row.prices) for one in found):
+            return found
+        return _dearest(found, Request(method, path))
 
-    def summary(self) -> list[tuple[str, str, int]]:
-        """(method or ``any``, path, base units) of each rule, in order."""
-        return [(row.rule.method or "any", row.rule.path, row.amount) for row in self._rows]
+
+class PriceFile:
+    """The :class:`PriceTable` of a file, read anew when the file has changed.
+
+    The file is looked at once a second at most. One that is broken, or gone, is logged once and
+    changes nothing. Write the new prices to a file beside it and rename that: what is written in
+    place may be read half-written. ``clock`` gives seconds and never goes back.
+
+    Raises :class:`~channelpay.errors.ConfigError`, which names the file, the rule and the key.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        tokens: Sequence[Token],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._path = path
+        self._tokens = tokens
+        self._clock = clock
+        self._next_look = clock() + RELOAD_SECONDS
+        # The stamp is older than what was read: a change in between is seen at the next look.
+        self._read = (_stamp(path), self._table())
+
+    def quote(self, request: Request) -> Quote | None:
+        """See :meth:`PriceTable.quote`."""
+        return self._current().quote(request)
+
+    def summary(self) -> list[tuple[PriceRule, tuple[Price, ...]]]:
+        """See :meth:`PriceTable.summary`."""
+        return self._current().summary()
+
+    def _current(self) -> PriceTable:
+        now = self._clock()
+        if now >= self._next_look:
+            self._next_look = now + RELOAD_SECONDS
+            self._look()
+        return self._read[1]
+
+    def _look(self) -> None:
+        stamp, (known, table) = _stamp(self._path), self._read
+        if stamp == known:
+            return
+        try:
+            table = self._table()
+        except ConfigError as error:
+            _log.error("the prices stay as they were: %s", error.detail)
+        else:
+            _log.info("%s has new prices", self._path)
+        self._read = (stamp, table)
+
+    def _table(self) -> PriceTable:
+        rules = read_price_file(self._path)
+        try:
+            return PriceTable(rules, self._tokens)
+        except ConfigError as error:
+            raise ConfigError(f"{self._path}, {error.detail}", hint=error.hint) from error
 
 
 def read_price_file(path: Path) -> list[PriceRule]:
@@ -126,67 +294,184 @@ def read_price_file(path: Path) -> list[PriceRule]:
 
         [[price]]
         path = "/articles/**"
-        price = "0.01"             # in units of the token; 0 is free
+        price = "0.01"             # in units of the first token; 0 is free
         method = "GET"             # optional: any method
         description = "An article" # optional
 
-    Raises :class:`~channelpay.errors.ConfigError`, which names the file and the rule.
+        [[price]]
+        path = "/chat"
+        price = { eth = "0.000004", "0x5FbDB2315678afecb367f032d93F642f64180aa3" = "0.01" }
+        unit = "token"             # optional: request
+
+    Raises :class:`~channelpay.errors.ConfigError`, which names the file, the rule and the key.
     """
     try:
         # Decimal fractions stay text: a float could not hold them.
         members = tomllib.loads(path.read_text(encoding="utf-8"), parse_float=str)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
     tables = members.pop("price", None)
     if members or not isinstance(tables, list) or not tables:
         raise ConfigError(f"{path} must hold one or more [[price]] tables and nothing else")
-    return [_rule(f"{path}, [[price]] number {n}", table) for n, table in enumerate(tables, 1)]
+    return [_rule(f"{path}, price rule {n}", table) for n, table in enumerate(tables, 1)]
+
+
+def parse_price(price: HumanPrice, tokens: Sequence[Token], field: str) -> tuple[Price, ...]:
+    """What the amounts of ``price`` are in base units, in the order of ``tokens``.
+
+    Raises :class:`~channelpay.errors.InputError`, which names ``field`` and the token.
+    """
+    if not isinstance(price, Mapping):
+        return (Price(tokens[0], _amount(price, tokens[0], field)),)
+    if not price:
+        raise InputError(f"{field} names no token")
+    amounts: dict[Address, int] = {}
+    for name, text in price.items():
+        token = _token(name, tokens, field)
+        if token.address in amounts:
+            raise InputError(f"{field}.{name} names a token for the second time")
+        amounts[token.address] = _amount(text, token, f"{field}.{name}")
+    return tuple(Price(one, amounts[one.address]) for one in tokens if one.address in amounts)
+
+
+def parse_token(name: str, field: str = "token") -> Address:
+    """The token that is called ``eth`` or by its address."""
+    return NATIVE if name.lower() == "eth" else parse_address(name, field)
+
+
+def _token(name: str, tokens: Sequence[Token], field: str) -> Token:
+    address = parse_token(name, f"{field}.{name[:80]}")
+    for token in tokens:
+        if token.address == address:
+            return token
+    taken = ", ".join(f"{_name(token)} ({token.symbol})" for token in tokens)
+    raise InputError(f"{field}.{name}: the payee does not take this token; it takes {taken}")
+
+
+def _name(token: Token) -> str:
+    return "eth" if token.address == NATIVE else checksum_address(token.address)
+
+
+def _amount(text: object, token: Token, field: str) -> int:
+    # A function of the site's own, or an untyped caller, may give a number.
+    if not isinstance(text, str):
+        raise InputError(f'{field} must be a string such as "0.01"')
+    return token.parse(text, field)
 
 
 def _rule(where: str, table: Any) -> PriceRule:
-    if not isinstance(table, dict) or not {"path", "price"} <= table.keys() <= _RULE_KEYS:
-        raise ConfigError(
-            f"{where}: needs path and price, may have method and description, and nothing else"
-        )
-    if type(table["price"]) is int:
-        table["price"] = str(table["price"])
+    if not isinstance(table, dict):
+        raise ConfigError(f"{where} is not a table")
+    for key in table:
+        if key not in _RULE_KEYS:
+            keys = ", ".join(_RULE_KEYS)
+            raise ConfigError(f"{where}, {key}: no such key; a rule may have {keys}")
+    for key in ("path", "price"):
+        if key not in table:
+            raise ConfigError(f"{where}, {key}: missing")
+    price = _toml_price(table.pop("price"), f"{where}, price")
     for key, value in table.items():
         if not isinstance(value, str):
-            raise ConfigError(f"{where}: {key} must be a string")
-    return PriceRule(**table)
+            raise ConfigError(f"{where}, {key}: must be a string")
+    return PriceRule(price=price, **table)
 
 
-def _row(rule: PriceRule, token: Token) -> _Row:
-    where = f"the price rule of {rule.path[:80]!r}"
+def _toml_price(value: Any, where: str) -> HumanPrice:
+    if isinstance(value, dict):
+        return {name: _toml_amount(amount, f"{where}.{name}") for name, amount in value.items()}
+    return _toml_amount(value, where)
+
+
+def _toml_amount(value: Any, where: str) -> str:
+    if isinstance(value, str):
+        return value
+    if type(value) is not int:
+        raise ConfigError(f'{where}: must be an amount such as "0.01"')
+    return str(value)
+
+
+def _row(number: int, rule: PriceRule, tokens: Sequence[Token]) -> _Row:
+    where = f"price rule {number} ({rule.path[:80]!r})"
     if not rule.path.startswith("/"):
-        raise ConfigError(f"{where}: a path begins with /")
+        raise ConfigError(f"{where}, path: must begin with /")
     if rule.method is not None and not _METHOD.match(rule.method):
-        raise ConfigError(f"{where}: a method is one upper-case word, like GET")
+        raise ConfigError(f"{where}, method: must be one upper-case word, like GET")
+    if not _UNIT.match(rule.unit):
+        raise ConfigError(f"{where}, unit: must be one lower-case word, like kilobyte")
     try:
         if rule.description is not None:
             parse_text(rule.description, "description", TEXT_MAX)
-        return _Row(rule, _Pattern(rule.path), token.parse(rule.price, "price"))
     except InputError as error:
-        raise ConfigError(f"{where}: {error.detail}") from error
+        raise ConfigError(f"{where}, {error.detail}") from error
+    return _Row(rule, _Pattern(rule.path), _prices(rule.price, tokens, where))
 
 
-def _amount(row: _Row) -> int:
-    return row.amount
+def _prices(
+    price: HumanPrice | PriceFunction, tokens: Sequence[Token], where: str
+) -> _Amounts | Callable[[Request], _Amounts]:
+    if not callable(price):
+        return _fixed(price, tokens, where)
+
+    def asked(request: Request) -> _Amounts:
+        human = price(request)
+        return () if human is None else _fixed(human, tokens, where)
+
+    return asked
 
 
-def _pricing(rows: Sequence[_Row], path: str) -> list[_Row]:
+def _fixed(price: HumanPrice, tokens: Sequence[Token], where: str) -> _Amounts:
+    try:
+        prices = parse_price(price, tokens, "price")
+    except InputError as error:
+        raise ConfigError(f"{where}, {error.detail}") from error
+    asked = tuple(one for one in prices if one.amount)
+    if asked and asked != prices:
+        raise ConfigError(f"{where}, price: 0 in one token makes it free; leave the others out")
+    return asked
+
+
+def _pricing(rows: Sequence[_Row], path: str) -> list[_Spelling]:
     """The rules that price a path: its own, and that of its spelling without the last ``/``."""
-    found = [row for row in rows if row.pattern.matches(path)][:1]
-    if path == "/" or not path.endswith("/") or any(row.rule.path.endswith("/") for row in found):
+    found = _first(rows, path)
+    if path == "/" or not path.endswith("/") or any(one.row.rule.path[-1] == "/" for one in found):
         return found
-    return found + [row for row in rows if row.pattern.matches(path[:-1])][:1]
+    return found + _first(rows, path[:-1])
 
 
-def _quote(row: _Row, method: str) -> Quote:
-    charged = 0 if method == "HEAD" and row.rule.method != "HEAD" else row.amount
-    return Quote(row.amount, charged, row.rule.description)
+def _first(rows: Sequence[_Row], path: str) -> list[_Spelling]:
+    return [_Spelling(row, path) for row in rows if row.pattern.matches(path)][:1]
+
+
+def _dearest(found: Sequence[_Spelling], request: Request) -> Quote | None:
+    quotes = [quote for one in found if (quote := one.quote(request)) is not None]
+    return reduce(_dearer, quotes) if quotes else None
+
+
+def _dearer(one: Quote, other: Quote) -> Quote:
+    both = [
+        (price, amount)
+        for price in one.prices
+        if (amount := other.price_in(price.token.address)) is not None
+    ]
+    if not both or one.unit != other.unit:
+        raise UnclearRequest(
+            "this path can be read in several ways, whose prices cannot be compared",
+            hint="Ask for it without a / at its end, and in 4096 characters at most.",
+        )
+    first, rival = both[0]
+    prices = tuple(Price(price.token, max(price.amount, amount)) for price, amount in both)
+    return replace(other if rival > first.amount else one, prices=prices)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """What differs when a file has changed; None if it is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _without_detours(path: str) -> str:

@@ -10,7 +10,7 @@ from html import escape
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import Request as HttpRequest
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
@@ -18,12 +18,12 @@ from channelpay.payee.asgi import App, PaymentMiddleware, Receive, Scope, Send
 from channelpay.payee.folder import Folder, url_of
 from channelpay.payee.markdown import html_page, markdown_page, markdown_title
 from channelpay.payee.payee import Payee
-from channelpay.payee.prices import PriceRule
+from channelpay.payee.prices import HumanPrice, PriceRule
+from channelpay.payee.request import Request
 from channelpay.protocol.text import checksum_address
 
 HEALTH_PATH = "/healthz"
 MARKDOWN_SUFFIX = ".md"
-_ALWAYS_FREE = (HEALTH_PATH, "/", "/**/")
 _READING = frozenset({"GET", "HEAD"})
 # Pages of other people's Markdown may show pictures from anywhere, and run nothing.
 _POLICY = (
@@ -32,18 +32,15 @@ _POLICY = (
 )
 
 
-def site_rules(rules: Iterable[PriceRule]) -> list[PriceRule]:
-    """The rules of a site: indexes and the health check are always free."""
-    return [*(PriceRule(path, "0") for path in _ALWAYS_FREE), *rules]
-
-
-def flat_rules(price: str, free: Iterable[str]) -> list[PriceRule]:
+def flat_rules(price: HumanPrice, free: Iterable[str]) -> list[PriceRule]:
     """One price for every file but those that match a pattern of ``free``."""
     return [*(PriceRule(path, "0") for path in free), PriceRule("/**", price)]
 
 
 class PaidSite:
-    """The ASGI application. What is not there is 404 before anybody pays for it."""
+    """The ASGI application. What is not there is 404 before anybody pays for it; indexes and the
+    health check are free, whatever the prices say.
+    """
 
     def __init__(self, folder: Folder, payee: Payee) -> None:
         self._folder = folder
@@ -52,12 +49,12 @@ class PaidSite:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         application: App = self._paid
-        if scope["type"] != "http" or not self._serves(scope["method"], scope["path"]):
+        if scope["type"] != "http" or not self._sells(scope["method"], scope["path"]):
             application = self._pages.application
         await application(scope, receive, send)
 
-    def _serves(self, method: str, path: str) -> bool:
-        return method in _READING and self._folder.find(path) is not None
+    def _sells(self, method: str, path: str) -> bool:
+        return method in _READING and path != HEALTH_PATH and self._folder.find(path) is not None
 
 
 class _Pages:
@@ -72,10 +69,10 @@ class _Pages:
             routes=[Route(HEALTH_PATH, self._health), Route("/{path:path}", self._page)]
         )
 
-    async def _health(self, _: Request) -> Response:
+    async def _health(self, _: HttpRequest) -> Response:
         return JSONResponse({"status": "ok"})
 
-    async def _page(self, request: Request) -> Response:
+    async def _page(self, request: HttpRequest) -> Response:
         path = request.scope["path"]
         if path.endswith("/"):
             return await run_sync(self._index, path, limiter=self._one_index)
@@ -109,8 +106,8 @@ class _Pages:
         title = path.lstrip("/")
         if file is not None and file.suffix.lower() == MARKDOWN_SUFFIX:
             title = markdown_title(file)
-        quote = self._payee.quote("GET", path)
-        cost = self._payee.terms.token.format(quote.asked) if quote else "free"
+        quote = self._payee.prices.quote(Request("GET", path))
+        cost = quote.format() if quote else "free"
         link = f'<a href="{escape(url_of(path))}">{escape(title)}</a>'
         return f'<li><span>{link}</span><span class="cost">{escape(cost)}</span></li>'
 

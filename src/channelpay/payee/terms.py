@@ -1,17 +1,22 @@
-"""What a payee offers: who is paid, in which token, through which contract."""
+"""What a payee offers: who is paid, in which tokens, through which contract."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from channelpay.protocol.text import format_amount, parse_human_amount
 from channelpay.protocol.types import NATIVE, Address, Channel, Deployment
 from channelpay.protocol.wire import SessionRequest
 
+if TYPE_CHECKING:
+    from channelpay.payee.prices import Price, Quote
+
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """The token of all prices; ``address`` is :data:`~channelpay.protocol.types.NATIVE` for the
+    """A token that prices are in; ``address`` is :data:`~channelpay.protocol.types.NATIVE` for the
     chain's own currency.
     """
 
@@ -33,33 +38,45 @@ ETHER = Token(NATIVE, "ETH", 18)
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """The same for every resource of a site. ``suggested_deposit`` is in base units."""
+    """The same for every resource of a site. ``tokens`` are those it takes, the one that it prefers
+    first; ``suggested_deposits`` are in base units, by token.
+    """
 
     deployment: Deployment
     payee: Address
-    token: Token
-    suggested_deposit: int | None = None
+    tokens: tuple[Token, ...]
+    suggested_deposits: Mapping[Address, int] = field(default_factory=dict)
 
-    def request(self, amount: int, description: str | None = None) -> SessionRequest:
-        """What a challenge for ``amount`` base units asks for."""
+    def token(self, address: Address) -> Token | None:
+        """The token at ``address``, or None if the payee does not take it."""
+        for token in self.tokens:
+            if token.address == address:
+                return token
+        return None
+
+    def request(self, price: Price, quote: Quote) -> SessionRequest:
+        """What a challenge for one price of a quote asks for."""
         return SessionRequest(
-            amount=amount,
-            currency=self.token.address,
+            amount=price.amount,
+            currency=price.token.address,
             recipient=self.payee,
             deployment=self.deployment,
-            suggested_deposit=self.suggested_deposit,
-            description=description,
+            unit_type=quote.unit,
+            suggested_deposit=self.suggested_deposits.get(price.token.address),
+            description=quote.description,
         )
 
     def are_those_of(self, request: SessionRequest) -> bool:
         """Whether a challenge that we once gave still names these terms."""
-        asked = (request.deployment, request.recipient, request.currency)
-        return asked == (self.deployment, self.payee, self.token.address)
+        asked = (request.deployment, request.recipient)
+        return asked == (self.deployment, self.payee) and self.token(request.currency) is not None
 
-    def channel(self, payer: Address, authorized_signer: Address, salt: bytes) -> Channel:
-        """The channel to this payee that has these three facts."""
-        return Channel(payer, self.payee, self.token.address, authorized_signer, salt)
+    def channel(
+        self, payer: Address, token: Address, authorized_signer: Address, salt: bytes
+    ) -> Channel:
+        """The channel to this payee that has these four facts."""
+        return Channel(payer, self.payee, token, authorized_signer, salt)
 
     def apply_to(self, channel: Channel) -> bool:
-        """Whether the channel pays this payee in this token."""
-        return (channel.payee, channel.token) == (self.payee, self.token.address)
+        """Whether the channel pays this payee in a token that it takes."""
+        return channel.payee == self.payee and self.token(channel.token) is not None

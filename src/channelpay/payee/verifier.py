@@ -5,34 +5,39 @@ signature, and then one atomic step in the books.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
-from logging import getLogger
+from functools import partial
+from typing import NamedTuple
 
 from channelpay.errors import (
     ChannelClosing,
     ChannelNotFound,
-    ChannelPayError,
     InvalidChallenge,
     MethodUnsupported,
     OtherChain,
     PriceRaised,
 )
+from channelpay.observe import Observer
 from channelpay.payee.chain_link import ChainLink, with_deposit
 from channelpay.payee.closer import Closer
+from channelpay.payee.lookups import Lookups
+from channelpay.payee.prices import Quote
+from channelpay.payee.register import Register
 from channelpay.payee.terms import Terms
 from channelpay.payee.threads import BoundedThreads
 from channelpay.protocol.eip712 import VoucherChecker, VoucherHasher
 from channelpay.protocol.reader import CredentialReader
 from channelpay.protocol.rules import ChannelRecord, Purchase
 from channelpay.protocol.text import to_hex
-from channelpay.protocol.types import Channel, ChannelId, ChannelStatus, Voucher
+from channelpay.protocol.types import Address, Channel, ChannelId, ChannelStatus, Voucher
 from channelpay.protocol.wire import (
     Challenge,
     ChallengeIssuer,
     ClosePayload,
     OpenPayload,
+    SessionRequest,
     Source,
     TopUpPayload,
     VoucherPayload,
@@ -41,28 +46,30 @@ from channelpay.store import Accepted, Store
 
 KNOWN_CHANNELS_MAX = 100_000
 """Descriptions kept in memory, 0.5 kB each; beyond that all are read from the store again."""
-_log = getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What a request wants. ``resource`` is its method and URL, ``price`` in base units."""
-
-    resource: str
-    price: int
-    idempotency_key: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Paid:
-    """The request is paid for: serve it. ``payment_id`` is what to release if that fails; None
-    where nothing was charged.
+class Order(NamedTuple):
+    """What a request wants. ``resource`` is its method and URL; ``client`` is the address it came
+    from, if that is known.
     """
 
-    record: ChannelRecord
+    resource: str
+    quote: Quote
+    idempotency_key: str | None = None
+    client: str | None = None
+
+
+class Paid(NamedTuple):
+    """The request is paid for: serve it. ``price`` is what one unit costs (base units)."""
+
+    accepted: Accepted
     challenge_id: str
     price: int
-    payment_id: int | None
+    quote: Quote
+
+    @property
+    def record(self) -> ChannelRecord:
+        return self.accepted.record
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +106,18 @@ class Verifier:
         link: ChainLink,
         closer: Closer | None,
         now: Callable[[], float],
+        observer: Observer,
     ) -> None:
+        self.register = Register(store, observer)
         self._terms = terms
         self._reader = CredentialReader(issuer)
         self._store = store
         self._link = link
         self._closer = closer
         self._now = now
+        self._observer = observer
         self._checker = VoucherChecker(VoucherHasher(terms.deployment))
-        self._reads = BoundedThreads("channelpay-chain", workers=4, waiting_max=60)
+        self._lookups = Lookups()
         self._closes = BoundedThreads("channelpay-close", workers=2, waiting_max=30)
         # Safe to keep: a channel's id is the hash of its description, so it never changes.
         self._known: dict[ChannelId, Channel] = {}
@@ -126,26 +136,23 @@ class Verifier:
             raise InvalidChallenge("the challenge is of other terms than today's")
         self._check_chain(source)
         if isinstance(payload, TopUpPayload):
-            return await self._top_up(payload, challenge)
+            return await self._top_up(payload, challenge, order)
         if isinstance(payload, ClosePayload):
             return await self._close(payload.voucher, challenge)
-        if order.price > request.amount:
-            raise PriceRaised(
-                f"the price is {order.price} now; the challenge said {request.amount}"
-            )
+        price = _price(order.quote, request)
         if isinstance(payload, VoucherPayload):
-            self._check_signature(payload.voucher)
+            channel = await self._channel(payload.voucher.channel_id)
+            if channel.token != request.currency:
+                raise InvalidChallenge("the challenge is for another token than the channel's")
+            self._check_signature(payload.voucher, channel)
         else:
-            await self._open(payload, source)
-        return await self._pay(payload.voucher, challenge, order)
-
-    def release(self, payment_id: int) -> Future[ChannelRecord]:
-        """Give a charge back whose request was not served."""
-        return self._store.release(payment_id)
+            await self._open(payload, request.currency, source, order)
+        return await self._pay(payload.voucher, challenge, price, order)
 
     def close(self) -> None:
-        self._reads.close()
+        self._lookups.close()
         self._closes.close()
+        self.register.close()
 
     def _check_chain(self, source: Source | None) -> None:
         """A voucher itself does not tell its chain: its signature would just be a stranger's."""
@@ -153,16 +160,20 @@ class Verifier:
         if source is not None and source.chain_id != expected:
             raise OtherChain(f"the source is on chain {source.chain_id}, the payee on {expected}")
 
-    def _check_signature(self, voucher: Voucher) -> None:
-        self._checker.check(voucher, self._channel(voucher.channel_id).signer)
+    def _check_signature(self, voucher: Voucher, channel: Channel) -> None:
+        started = time.perf_counter()
+        try:
+            self._checker.check(voucher, channel.signer)
+        finally:
+            self._observer.verified(time.perf_counter() - started)
 
-    def _channel(self, channel_id: ChannelId) -> Channel:
+    async def _channel(self, channel_id: ChannelId) -> Channel:
         """The description of a channel that pays us; it may be closed."""
         channel = self._known.get(channel_id)
-        return channel or self._remembered(self._record(channel_id))
+        return channel or self._remembered(await self._record(channel_id))
 
-    def _record(self, channel_id: ChannelId) -> ChannelRecord:
-        record = self._store.record(channel_id)
+    async def _record(self, channel_id: ChannelId) -> ChannelRecord:
+        record = await self.register.read(lambda store: store.record(channel_id))
         if record is None or not self._is_ours(channel_id, record.channel):
             raise ChannelNotFound(channelId=to_hex(channel_id))
         return record
@@ -177,46 +188,45 @@ class Verifier:
         self._known[record.channel_id] = record.channel
         return record.channel
 
-    async def _pay(self, voucher: Voucher, challenge: Challenge, order: Order) -> Paid:
+    async def _pay(self, voucher: Voucher, challenge: Challenge, price: int, order: Order) -> Paid:
         """The signature was checked."""
-        now_ms = int(self._now() * 1000)
-        key = order.idempotency_key
-        accepted = await self._accept(Purchase(voucher, order.price, order.resource, now_ms, key))
-        return Paid(accepted.record, challenge.id, order.price, accepted.payment_id)
+        quote = order.quote
+        purchase = Purchase(
+            voucher,
+            price if quote.charged else 0,
+            order.resource,
+            int(self._now() * 1000),
+            order.idempotency_key,
+            quote.metered and quote.charged,
+        )
+        accepted = await self.register.accept(purchase)
+        if accepted.charged:
+            token = accepted.record.channel.token
+            self._observer.accepted(token)
+            self._observer.charged(token, accepted.charged)
+        return Paid(accepted, challenge.id, price, quote)
 
-    async def _accept(self, purchase: Purchase) -> Accepted:
-        future = self._store.accept(purchase)
-        try:
-            return await asyncio.wrap_future(future)
-        except asyncio.CancelledError:
-            # The request is gone, but the writer may have been at it already.
-            future.add_done_callback(self._release_unserved)
-            raise
-
-    def _release_unserved(self, future: Future[Accepted]) -> None:
-        if future.cancelled() or future.exception() is not None:
-            return
-        payment_id = future.result().payment_id
-        if payment_id is not None:
-            self._store.release(payment_id).add_done_callback(log_failed_release)
-
-    async def _open(self, payload: OpenPayload, source: Source | None) -> None:
+    async def _open(
+        self, payload: OpenPayload, token: Address, source: Source | None, order: Order
+    ) -> None:
         """Enter the channel of an open credential, unless it is known; its voucher was signed."""
         voucher = payload.voucher
         channel_id = voucher.channel_id
         if source is None:
             raise ChannelNotFound("an open names its source", channelId=to_hex(channel_id))
-        channel = self._terms.channel(source.payer, payload.authorized_signer, payload.salt)
+        channel = self._terms.channel(source.payer, token, payload.authorized_signer, payload.salt)
         if not self._is_ours(channel_id, channel):
             raise ChannelNotFound(
                 "source, salt and authorizedSigner do not give this channelId with our payee, "
                 "token, contract and chain",
                 channelId=to_hex(channel_id),
             )
-        self._checker.check(voucher, channel.signer)
-        known = self._store.record(channel_id)
+        self._check_signature(voucher, channel)
+        known = await self.register.read(lambda store: store.record(channel_id))
         if known is None or known.chain.status is ChannelStatus.ABSENT:
-            await self._reads.run(lambda: self._enter(channel_id, channel, payload))
+            about = (channel_id, payload.transaction_hash)
+            entering = partial(self._enter, channel_id, channel, payload)
+            await self._lookups.run(order.client, about, entering)
 
     def _enter(self, channel_id: ChannelId, channel: Channel, payload: OpenPayload) -> None:
         """Check an open on chain and add the channel, or what is known of one that a
@@ -230,10 +240,13 @@ class Verifier:
         now = with_deposit(now, max(record.chain.deposit, view.state.deposit))
         self._store.update_chain(channel_id, now).result()
 
-    async def _top_up(self, payload: TopUpPayload, challenge: Challenge) -> ToppedUp:
-        record = self._record(payload.channel_id)
+    async def _top_up(self, payload: TopUpPayload, challenge: Challenge, order: Order) -> ToppedUp:
+        record = await self._record(payload.channel_id)
         transaction_hash, amount = payload.transaction_hash, payload.additional_deposit
-        view = await self._reads.run(lambda: self._link.topped_up(record, transaction_hash, amount))
+        about = (payload.channel_id, transaction_hash, amount)
+        view = await self._lookups.run(
+            order.client, about, lambda: self._link.topped_up(record, transaction_hash, amount)
+        )
         updated = await asyncio.wrap_future(self._store.update_chain(record.channel_id, view))
         return ToppedUp(updated, challenge.id)
 
@@ -244,8 +257,8 @@ class Verifier:
                 hint="Request the close on chain; the payee settles within the grace period.",
             )
         closer = self._closer
-        self._check_signature(voucher)
-        record = self._record(voucher.channel_id)
+        record = await self._record(voucher.channel_id)
+        self._check_signature(voucher, record.channel)
         if record.channel_id in self._closing:
             raise ChannelClosing("the channel is being closed", channelId=to_hex(record.channel_id))
         self._closing.add(record.channel_id)
@@ -259,9 +272,15 @@ class Verifier:
         return Closed(taken.record, challenge.id, taken.transaction_hash)
 
 
-def log_failed_release(future: Future[ChannelRecord]) -> None:
-    """The charge of a request that was not served stands: the operator should know."""
-    error = future.exception()
-    if error is not None:
-        detail = error.detail if isinstance(error, ChannelPayError) else type(error).__name__
-        _log.error("a charge could not be released: %s", detail)
+def _price(quote: Quote, request: SessionRequest) -> int:
+    """What the quote asks in the currency of the challenge, which was for the same unit."""
+    price = quote.price_in(request.currency)
+    if price is None:
+        raise InvalidChallenge("this is not sold for the token of the challenge")
+    if request.unit_type != quote.unit:
+        raise InvalidChallenge(
+            f"the challenge is per {request.unit_type[:40]}, the price per {quote.unit}"
+        )
+    if price > request.amount:
+        raise PriceRaised(f"the price is {price} now; the challenge said {request.amount}")
+    return price

@@ -21,6 +21,7 @@ from channelpay.errors import (
     ChannelNotFound,
     IdempotencyKeyReused,
     InsufficientBalance,
+    PaymentRefused,
 )
 from channelpay.protocol.text import to_hex
 from channelpay.protocol.types import Channel, ChannelId, ChannelState, ChannelStatus, Voucher
@@ -73,6 +74,9 @@ class Outcome(StrEnum):
 class Purchase:
     """One request that wants to pay. ``resource`` is the method and URL, ``price`` in base units,
     ``now`` Unix ms.
+
+    Where it is ``metered``, the price is that of one unit: as much has to be available, but nothing
+    is charged before a :class:`Charge` says so.
     """
 
     voucher: Voucher
@@ -80,6 +84,23 @@ class Purchase:
     resource: str
     now: int
     idempotency_key: str | None = None
+    metered: bool = False
+
+    @property
+    def channel_id(self) -> ChannelId:
+        return self.voucher.channel_id
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """A metered response goes on: ``total`` base units in all is what it has cost then."""
+
+    channel_id: ChannelId
+    payment_id: int
+    total: int
+
+
+Order = Purchase | Charge
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,21 +121,21 @@ class Payment:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the store has to write: the record, and ``payment`` as a new row, or ``retried`` in the
+    """What the store has to write: the record, and ``payment`` as a new row, or ``updated`` in the
     place of the earlier one. Both are None for a bare voucher update.
     """
 
     record: ChannelRecord
     payment: Payment | None
-    retried: Payment | None = None
+    updated: Payment | None = None
 
 
 def decide(record: ChannelRecord, purchase: Purchase, earlier: Payment | None) -> Decision:
     """Accept the voucher and charge the price, or say why not. The signature was checked before.
 
     ``earlier`` is the payment of this channel with the same Idempotency-Key; for a purchase without
-    a key, the latest one of this channel with the same cumulative amount and resource. Raises a
-    :class:`PaymentRefused`; then nothing may be written.
+    a key, the latest one of this channel without a key and with the same cumulative amount and
+    resource. Raises a :class:`PaymentRefused`; then nothing may be written.
     """
     check_live(record)
     raised = _with_voucher(record, purchase.voucher)
@@ -124,8 +145,25 @@ def decide(record: ChannelRecord, purchase: Purchase, earlier: Payment | None) -
         raise _insufficient(record, purchase.price)
     if purchase.price == 0:
         return Decision(raised, None)
-    charged = replace(raised, spent=raised.spent + purchase.price)
-    return Decision(charged, _payment(purchase))
+    charged = 0 if purchase.metered else purchase.price
+    record = raised if charged == 0 else replace(raised, spent=raised.spent + charged)
+    return Decision(record, _payment(purchase, charged))
+
+
+def decide_charge(record: ChannelRecord, charge: Charge, payment: Payment) -> Decision:
+    """Charge a metered payment what it does not cover yet. Since the total counts, a response that
+    is repeated after a break is not paid for again.
+
+    Raises a :class:`PaymentRefused`; then nothing may be written.
+    """
+    check_live(record)
+    if payment.outcome is Outcome.RELEASED:
+        raise PaymentRefused("the charge of this response was given back")
+    more = max(0, charge.total - payment.price)
+    if record.available < more:
+        raise _insufficient(record, more)
+    charged = replace(record, spent=record.spent + more)
+    return Decision(charged, None, replace(payment, price=payment.price + more))
 
 
 def release(record: ChannelRecord, payment: Payment) -> tuple[ChannelRecord, Payment]:
@@ -206,11 +244,11 @@ def _is_retry(record: ChannelRecord, purchase: Purchase, earlier: Payment) -> bo
     return recent and record.available == 0
 
 
-def _payment(purchase: Purchase) -> Payment:
+def _payment(purchase: Purchase, charged: int) -> Payment:
     return Payment(
         channel_id=purchase.voucher.channel_id,
         cumulative=purchase.voucher.cumulative_amount,
-        price=purchase.price,
+        price=charged,
         resource=purchase.resource,
         time=purchase.now,
         idempotency_key=purchase.idempotency_key,

@@ -79,7 +79,8 @@ class SessionRequest:
     """What a challenge asks for: ``amount`` base units of ``currency`` per unit of service, paid to
     ``recipient``.
 
-    ``currency`` is :data:`~channelpay.protocol.types.NATIVE` for the chain's native currency.
+    ``currency`` is :data:`~channelpay.protocol.types.NATIVE` for the chain's native currency. A
+    voucher above the one before is so by ``min_voucher_delta`` base units at least.
     """
 
     amount: int
@@ -89,6 +90,7 @@ class SessionRequest:
     unit_type: str = "request"
     suggested_deposit: int | None = None
     description: str | None = None
+    min_voucher_delta: int = 0
 
     def encode(self) -> str:
         """JCS (RFC 8785) then base64url without padding, as it stands in the challenge."""
@@ -102,11 +104,13 @@ class SessionRequest:
                 "escrowContract": checksum_address(self.deployment.contract),
             },
         }
+        if self.min_voucher_delta > 0:
+            members["methodDetails"]["minVoucherDelta"] = str(self.min_voucher_delta)
         if self.suggested_deposit is not None:
             members["suggestedDeposit"] = str(self.suggested_deposit)
         if self.description is not None:
             members["description"] = self.description
-        return encode_base64url(_canonical_json(members))
+        return encode_base64url(canonical_json(members).encode())
 
     @classmethod
     def decode(cls, text: str) -> Self:
@@ -130,6 +134,7 @@ class SessionRequest:
             if deposit is None
             else parse_amount(deposit, "suggestedDeposit"),
             description=_optional_text(members, "description"),
+            min_voucher_delta=parse_amount(details.get("minVoucherDelta", "0"), "minVoucherDelta"),
         )
 
 
@@ -357,7 +362,7 @@ class Credential:
         }
         if self.source is not None:
             members["source"] = str(self.source)
-        return f"{SCHEME} {encode_base64url(_canonical_json(members))}"
+        return f"{SCHEME} {encode_base64url(canonical_json(members).encode())}"
 
     @classmethod
     def parse(cls, header: str) -> Self:
@@ -456,6 +461,10 @@ class Receipt:
 
     def to_header(self) -> str:
         """The value of a ``Payment-Receipt`` header."""
+        return encode_base64url(self.to_json().encode())
+
+    def to_json(self) -> str:
+        """What the header encodes, in one line."""
         members: dict[str, Any] = {
             "method": METHOD,
             "intent": INTENT,
@@ -470,14 +479,25 @@ class Receipt:
         }
         if self.transaction_hash is not None:
             members["txHash"] = to_hex(self.transaction_hash)
-        return encode_base64url(_canonical_json(members))
+        return canonical_json(members)
 
     @classmethod
     def parse(cls, header: str) -> Self:
         """From the value of a ``Payment-Receipt`` header. Raises :class:`InputError`."""
         if len(header) > CREDENTIAL_BYTES_MAX:
             raise InputError("the receipt is too large")
-        members = parse_json_object(decode_base64url(header.strip(), "receipt"), "receipt")
+        return cls._decode(decode_base64url(header.strip(), "receipt"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The reverse of :meth:`to_json`, for any server. Raises :class:`InputError`."""
+        if len(text) > CREDENTIAL_BYTES_MAX:
+            raise InputError("the receipt is too large")
+        return cls._decode(text.encode())
+
+    @classmethod
+    def _decode(cls, data: bytes) -> Self:
+        members = parse_json_object(data, "receipt")
         kind = (members.get("method"), members.get("intent"), members.get("status"))
         if kind != (METHOD, INTENT, "success"):
             raise InputError("the receipt is not one of a successful evm session payment")
@@ -528,9 +548,9 @@ def parse_time(text: object) -> datetime:
         raise InputError("a time must be in the form 2026-01-31T12:00:00Z") from error
 
 
-def _canonical_json(members: dict[str, Any]) -> bytes:
+def canonical_json(members: Mapping[str, Any]) -> str:
     """JCS for what we write: strings, whole numbers below 2**53 and objects with ASCII names."""
-    return json.dumps(members, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return json.dumps(members, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def _check_opened_by_payer(details: dict[str, Any]) -> None:

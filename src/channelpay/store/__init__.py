@@ -5,13 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 from channelpay.errors import ConfigError
-from channelpay.store.base import Accepted, ChainView, Store, StoredPayment
+from channelpay.store.base import (
+    Accepted,
+    Answer,
+    ChainView,
+    CommitObserver,
+    Store,
+    StoredPayment,
+)
 from channelpay.store.memory import MemoryStore
 from channelpay.store.sqlite import SqliteStore
 
 __all__ = [
     "Accepted",
+    "Answer",
     "ChainView",
+    "CommitObserver",
     "MemoryStore",
     "SqliteStore",
     "Store",
@@ -20,15 +29,35 @@ __all__ = [
 ]
 
 _SQLITE = "sqlite:///"
+_POSTGRES = ("postgresql://", "postgres://")
 
 
-def open_store(url: str) -> Store:
-    """``sqlite:///relative/path`` or ``sqlite:////absolute/path``; ``memory:`` keeps nothing.
+def open_store(url: str, on_commit: CommitObserver | None = None) -> Store:
+    """``sqlite:///relative/path`` or ``sqlite:////absolute/path``;
+    ``postgresql://user@host/database`` with the extra ``postgres``; ``memory:`` keeps nothing.
+    ``on_commit`` is told of every commit of a store that commits.
 
     Raises :class:`~channelpay.errors.ConfigError` for any other URL, and what the store raises.
     """
     if url == "memory:":
         return MemoryStore()
     if url.startswith(_SQLITE) and url != _SQLITE:
-        return SqliteStore(Path(url.removeprefix(_SQLITE)))
-    raise ConfigError(f"no store is known for {url!r}", hint="Use sqlite:///path/of/the/file.")
+        return SqliteStore(Path(url.removeprefix(_SQLITE)), on_commit)
+    if url.startswith(_POSTGRES):
+        return _open_postgres(url, on_commit)
+    # Not the URL itself: it may have a password, and a slip in its first word.
+    raise ConfigError(
+        "no store is known for this URL",
+        hint="Use sqlite:///path/of/the/file or postgresql://user@host/database.",
+    )
+
+
+def _open_postgres(url: str, on_commit: CommitObserver | None) -> Store:
+    try:
+        from channelpay.store.postgres import PostgresStore
+    except ImportError as error:
+        raise ConfigError(
+            "the driver for PostgreSQL is not installed",
+            hint="Install it with: pip install 'channelpay[postgres]'",
+        ) from error
+    return PostgresStore(url, on_commit)

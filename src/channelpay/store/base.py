@@ -1,9 +1,9 @@
 """What the payee's books can do. One Protocol, one atomic verb for the hot path, several stores.
 
 Every verb that writes answers with a :class:`concurrent.futures.Future`, so that neither an event
-loop nor a thread has to wait where it does not want to: ``store.accept(purchase).result()`` in
-sync code, ``await asyncio.wrap_future(store.accept(purchase))`` on an event loop. The result is
-there only after the write is durable; an exception means that nothing was written.
+loop nor a thread has to wait where it does not want to: ``store.release(number).result()`` in sync
+code, ``await asyncio.wrap_future(store.release(number))`` on an event loop. The result is there
+only after the write is durable; an exception means that nothing was written.
 
 Errors: :class:`~channelpay.errors.PaymentRefused` where the rules refuse,
 :class:`~channelpay.errors.StoreUnavailable` where the books cannot be read or written now.
@@ -11,22 +11,35 @@ Errors: :class:`~channelpay.errors.PaymentRefused` where the rules refuse,
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
-from channelpay.protocol.rules import ChannelRecord, Payment, Purchase
-from channelpay.protocol.types import Channel, ChannelId, ChannelState, Voucher
+from channelpay.errors import ChannelPayError
+from channelpay.protocol.rules import ChannelRecord, Order, Payment
+from channelpay.protocol.types import Address, Channel, ChannelId, ChannelState, Voucher
+
+CommitObserver = Callable[[int, float], None]
+"""Told of each commit, on the writer's thread: the number of orders in it, and its seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The channel after a purchase. ``payment_id`` names the charge that this request was served
-    for: the earlier one for a retry, None where nothing was to pay.
+    """The channel after an order. ``payment_id`` names the charge that this request was served
+    for: the earlier one for a retry, None where nothing was to pay. ``charged`` is what this order
+    added to it.
     """
 
     record: ChannelRecord
     payment_id: int | None
+    charged: int = 0
+
+
+Answer = Accepted | ChannelPayError
+"""What became of an order: a refusal is a :class:`~channelpay.errors.PaymentRefused` or
+:class:`~channelpay.errors.NotFound`.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +61,19 @@ class ChainView:
 class Store(Protocol):
     """The payee's books. Safe to use from several threads."""
 
-    def accept(self, purchase: Purchase) -> Future[Accepted]:
-        """Take the voucher and charge the price, or refuse both: load, decide
-        (:func:`channelpay.protocol.rules.decide`) and write in one transaction.
+    def accept(self, orders: Sequence[Order]) -> Future[list[Answer]]:
+        """The atomic verb: load, decide (:meth:`channelpay.store.rows.Rows.decide`) and write in
+        one transaction, together with whatever else waits.
 
-        Raises :class:`~channelpay.errors.ChannelNotFound` for a channel that was never added.
+        Each order is decided in its turn as if it came alone, and answered in its place; one that
+        is refused, say with :class:`~channelpay.errors.ChannelNotFound`, leaves nothing. The
+        future's own exception means that none was written.
         """
 
-    def release(self, payment_id: int) -> Future[ChannelRecord]:
+    def release(self, payment_id: int) -> Future[Payment]:
         """One request that this charge was made for was not delivered. The charge goes back when
-        that holds for all of them (:func:`channelpay.protocol.rules.release`).
+        that holds for all of them (:func:`channelpay.protocol.rules.release`): the payment says
+        whether it did.
         """
 
     def begin_close(self, channel_id: ChannelId, voucher: Voucher | None) -> Future[ChannelRecord]:
@@ -87,6 +103,19 @@ class Store(Protocol):
 
     def payments(self, channel_id: ChannelId) -> list[StoredPayment]:
         """The ledger of one channel, oldest first."""
+
+    def unsettled(self) -> dict[Address, int]:
+        """What vouchers promise beyond what is settled, by token, over all channels that are not
+        finalized. Reads them all: for once a minute, not for every request.
+        """
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that wait for their transaction."""
+
+    @property
+    def remote(self) -> bool:
+        """Whether a read may take long, since another machine answers it: not for an event loop."""
 
     def cursor(self, name: str) -> str | None:
         """Where the reader ``name`` had arrived, in its own words; None if it never began."""

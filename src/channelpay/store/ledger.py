@@ -1,5 +1,9 @@
-"""The payee's books as SQL: what happens inside one transaction. Who opens and commits it is the
-business of :mod:`channelpay.store.sqlite`.
+"""The payee's books in SQLite's SQL: what happens inside one transaction. Who opens and commits it
+is the business of :mod:`channelpay.store.sqlite`.
+
+Every statement costs the writer's thread a fight for the interpreter, so orders are loaded and
+written many at a time. Such a statement has room for a power of two of rows, unused ones being
+NULL: so there are few different ones, and SQLite prepares each once.
 """
 
 # ruff: noqa: S608  (the statements are put together from the constants below, at import)
@@ -7,17 +11,21 @@ business of :mod:`channelpay.store.sqlite`.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from itertools import chain, count
 from typing import Any
 
 from channelpay.errors import ChannelNotFound, NotFound
 from channelpay.protocol.rules import (
     ChannelRecord,
+    Charge,
+    Order,
     Outcome,
     Payment,
     Purchase,
     begin_close,
     close_failed,
-    decide,
     release,
 )
 from channelpay.protocol.text import to_hex
@@ -29,7 +37,11 @@ from channelpay.protocol.types import (
     ChannelStatus,
     Voucher,
 )
-from channelpay.store.base import Accepted, ChainView, StoredPayment
+from channelpay.store.base import Answer, ChainView, StoredPayment
+from channelpay.store.rows import Rows
+
+ROWS_MAX = 256
+"""Rows in one statement."""
 
 _RECORD_COLUMNS = (
     "channel_id, payer, payee, token, authorized_signer, salt,"
@@ -57,21 +69,41 @@ _SELECT_PAYMENT = f"SELECT {_PAYMENT_COLUMNS} FROM payments WHERE payment_id = ?
 _SELECT_PAYMENTS = (
     f"SELECT {_PAYMENT_COLUMNS} FROM payments WHERE channel_id = ? ORDER BY payment_id"
 )
+_UPDATE_PAYMENT = "UPDATE payments SET price = ?, outcome = ?, attempts = ? WHERE payment_id = ?"
+_LAST_PAYMENT = "SELECT max(payment_id) FROM payments"
+_SELECT_UNSETTLED = (
+    "SELECT token, accepted, settled FROM channels"
+    " WHERE status <> 'finalized' AND accepted > settled"
+)
+_SELECT_MANY_RECORDS = (
+    f"WITH wanted (id) AS (VALUES {{rows}})"
+    f" SELECT {_RECORD_COLUMNS} FROM wanted CROSS JOIN channels ON channel_id = id"
+)
+_SELECT_MANY_PAYMENTS = (
+    f"WITH wanted (id) AS (VALUES {{rows}})"
+    f" SELECT {_PAYMENT_COLUMNS} FROM wanted CROSS JOIN payments ON payment_id = id"
+)
 # A released charge with the same key is no earlier payment; so the unique index answers.
-_SELECT_BY_KEY = (
-    f"SELECT {_PAYMENT_COLUMNS} FROM payments"
-    " WHERE channel_id = ? AND idempotency_key = ? AND outcome = 'charged'"
+_SELECT_BY_KEYS = (
+    f"WITH wanted (id, key) AS (VALUES {{rows}})"
+    f" SELECT {_PAYMENT_COLUMNS} FROM wanted CROSS JOIN payments"
+    " ON channel_id = id AND idempotency_key = key AND outcome = 'charged'"
 )
-_SELECT_BY_VOUCHER = (
-    f"SELECT {_PAYMENT_COLUMNS} FROM payments"
-    " WHERE channel_id = ? AND cumulative = ? AND resource = ? ORDER BY payment_id DESC LIMIT 1"
+_SELECT_BY_VOUCHERS = (
+    f"WITH wanted (id, amount, wanted_resource) AS (VALUES {{rows}})"
+    f" SELECT {_PAYMENT_COLUMNS} FROM wanted CROSS JOIN payments"
+    " ON channel_id = id AND cumulative = amount AND resource = wanted_resource"
+    " AND idempotency_key IS NULL"
 )
-_INSERT_PAYMENT = (
-    "INSERT INTO payments"
-    " (channel_id, cumulative, price, resource, time, idempotency_key, outcome, attempts)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_UPDATE_MANY_BOOKS = (
+    "WITH new (a, s, g, c, id) AS (VALUES {rows})"
+    " UPDATE channels SET accepted = a, spent = s, signature = g, closes_begun = c"
+    " FROM new WHERE channel_id = id"
 )
-_UPDATE_PAYMENT = "UPDATE payments SET outcome = ?, attempts = ? WHERE payment_id = ?"
+_INSERT_PAYMENTS = (
+    f"WITH new ({_PAYMENT_COLUMNS}) AS (VALUES {{rows}})"
+    f" INSERT INTO payments ({_PAYMENT_COLUMNS}) SELECT * FROM new WHERE payment_id IS NOT NULL"
+)
 _UPSERT_CURSOR = (
     "INSERT INTO cursors (name, position) VALUES (?, ?)"
     " ON CONFLICT (name) DO UPDATE SET position = excluded.position"
@@ -84,20 +116,48 @@ class Ledger:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
-    def accept(self, purchase: Purchase) -> Accepted:
-        record = self._known(purchase.voucher.channel_id)
-        earlier = self._earlier(purchase)
-        decision = decide(record, purchase, None if earlier is None else earlier.payment)
-        if decision.record != record:
-            self._write_books(decision.record)
-        if decision.payment is not None:
-            return Accepted(decision.record, self._insert_payment(decision.payment))
-        if decision.retried is not None and earlier is not None:
-            self._write_outcome(earlier.payment_id, decision.retried)
-            return Accepted(decision.record, earlier.payment_id)
-        return Accepted(decision.record, None)
+    def accept(self, orders: Sequence[Order]) -> list[Answer]:
+        """See :meth:`channelpay.store.base.Store.accept`."""
+        verdicts = self._rows(orders).decide(orders)
+        books = ((*_books_row(r), r.channel_id) for r in verdicts.records.values())
+        self._run_many(_UPDATE_MANY_BOOKS, books)
+        self._run_many(_INSERT_PAYMENTS, (_payment_row(n, p) for n, p in verdicts.added.items()))
+        updated = ((*_outcome_row(p), number) for number, p in verdicts.updated.items())
+        self._connection.executemany(_UPDATE_PAYMENT, updated)
+        return verdicts.answers
 
-    def release(self, payment_id: int) -> ChannelRecord:
+    def _rows(self, orders: Sequence[Order]) -> Rows:
+        """All that the orders may be about."""
+        channels = {(order.channel_id,) for order in orders}
+        records = map(_record, self._select_many(_SELECT_MANY_RECORDS, channels))
+        earlier = map(_payment, self._earlier(orders))
+        (last,) = self._connection.execute(_LAST_PAYMENT).fetchone()
+        return Rows(count((last or 0) + 1), records, earlier)
+
+    def _earlier(self, orders: Sequence[Order]) -> Iterator[tuple[Any, ...]]:
+        numbers, keys, vouchers = set(), set(), set()
+        for order in orders:
+            if isinstance(order, Charge):
+                numbers.add((order.payment_id,))
+            elif order.idempotency_key is not None:
+                keys.add((order.channel_id, order.idempotency_key))
+            else:
+                vouchers.add(_voucher_row(order))
+        yield from self._select_many(_SELECT_MANY_PAYMENTS, numbers)
+        yield from self._select_many(_SELECT_BY_KEYS, keys)
+        yield from self._select_many(_SELECT_BY_VOUCHERS, vouchers)
+
+    def _select_many(
+        self, statement: str, rows: Iterable[tuple[Any, ...]]
+    ) -> Iterator[tuple[Any, ...]]:
+        for text, values in _filled(statement, rows):
+            yield from self._connection.execute(text, values).fetchall()
+
+    def _run_many(self, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
+        for text, values in _filled(statement, rows):
+            self._connection.execute(text, values)
+
+    def release(self, payment_id: int) -> Payment:
         row = self._connection.execute(_SELECT_PAYMENT, (payment_id,)).fetchone()
         if row is None:
             raise NotFound(f"no payment {payment_id}")
@@ -105,7 +165,7 @@ class Ledger:
         record, released = release(self._known(payment.channel_id), payment)
         self._write_books(record)
         self._write_outcome(payment_id, released)
-        return record
+        return released
 
     def begin_close(self, channel_id: ChannelId, voucher: Voucher | None) -> ChannelRecord:
         record = begin_close(self._known(channel_id), voucher)
@@ -142,6 +202,12 @@ class Ledger:
     def payments(self, channel_id: ChannelId) -> list[StoredPayment]:
         return [_payment(row) for row in self._connection.execute(_SELECT_PAYMENTS, (channel_id,))]
 
+    def unsettled(self) -> dict[Address, int]:
+        sums: dict[Address, int] = {}
+        for token, accepted, settled in self._connection.execute(_SELECT_UNSETTLED):
+            sums[token] = sums.get(token, 0) + _amount(accepted) - _amount(settled)
+        return sums
+
     def cursor(self, name: str) -> str | None:
         query = "SELECT position FROM cursors WHERE name = ?"
         row = self._connection.execute(query, (name,)).fetchone()
@@ -153,42 +219,27 @@ class Ledger:
             raise ChannelNotFound(channelId=to_hex(channel_id))
         return record
 
-    def _earlier(self, purchase: Purchase) -> StoredPayment | None:
-        """What :func:`decide` calls the earlier payment."""
-        voucher = purchase.voucher
-        if purchase.idempotency_key is None:
-            amount = _blob(voucher.cumulative_amount)
-            values = (voucher.channel_id, amount, purchase.resource)
-            row = self._connection.execute(_SELECT_BY_VOUCHER, values).fetchone()
-        else:
-            key = (voucher.channel_id, purchase.idempotency_key)
-            row = self._connection.execute(_SELECT_BY_KEY, key).fetchone()
-        return None if row is None else _payment(row)
-
     def _write_books(self, record: ChannelRecord) -> None:
         self._connection.execute(_UPDATE_BOOKS, (*_books_row(record), record.channel_id))
 
-    def _insert_payment(self, payment: Payment) -> int:
-        cursor = self._connection.execute(
-            _INSERT_PAYMENT,
-            (
-                payment.channel_id,
-                _blob(payment.cumulative),
-                _blob(payment.price),
-                payment.resource,
-                payment.time,
-                payment.idempotency_key,
-                payment.outcome.value,
-                payment.attempts,
-            ),
-        )
-        if cursor.lastrowid is None:
-            raise sqlite3.DatabaseError("an insert gave no row id")
-        return cursor.lastrowid
-
     def _write_outcome(self, payment_id: int, payment: Payment) -> None:
-        values = (payment.outcome.value, payment.attempts, payment_id)
-        self._connection.execute(_UPDATE_PAYMENT, values)
+        self._connection.execute(_UPDATE_PAYMENT, (*_outcome_row(payment), payment_id))
+
+
+@cache
+def _with_room(statement: str, rows: int, columns: int) -> str:
+    row = f"({', '.join('?' * columns)})"
+    return statement.format(rows=", ".join([row] * rows))
+
+
+def _filled(statement: str, rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[str, list[Any]]]:
+    """The statement with room for the rows, and its values; several if there are many rows."""
+    waiting = list(rows)
+    for begin in range(0, len(waiting), ROWS_MAX):
+        some = waiting[begin : begin + ROWS_MAX]
+        room, columns = 1 << (len(some) - 1).bit_length(), len(some[0])
+        values = list(chain.from_iterable(some)) + [None] * (columns * (room - len(some)))
+        yield _with_room(statement, room, columns), values
 
 
 def _blob(amount: int) -> bytes:
@@ -214,6 +265,29 @@ def _record_row(record: ChannelRecord) -> tuple[Any, ...]:
 def _books_row(record: ChannelRecord) -> tuple[Any, ...]:
     amounts = (_blob(record.accepted), _blob(record.spent))
     return (*amounts, record.signature, record.closes_begun)
+
+
+def _payment_row(payment_id: int, payment: Payment) -> tuple[Any, ...]:
+    return (
+        payment_id,
+        payment.channel_id,
+        _blob(payment.cumulative),
+        _blob(payment.price),
+        payment.resource,
+        payment.time,
+        payment.idempotency_key,
+        payment.outcome.value,
+        payment.attempts,
+    )
+
+
+def _outcome_row(payment: Payment) -> tuple[Any, ...]:
+    return (_blob(payment.price), payment.outcome.value, payment.attempts)
+
+
+def _voucher_row(purchase: Purchase) -> tuple[Any, ...]:
+    voucher = purchase.voucher
+    return (voucher.channel_id, _blob(voucher.cumulative_amount), purchase.resource)
 
 
 def _record(row: tuple[Any, ...]) -> ChannelRecord:

@@ -1,36 +1,30 @@
-"""The books in memory: the reference for every other store, and the one for tests. Gone with the
-process.
-"""
+"""The books in memory, for tests and trials. Gone with the process."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from itertools import count
+from operator import itemgetter
 from threading import Lock
 from typing import TypeVar
 
 from channelpay.errors import ChannelNotFound, NotFound, StoreUnavailable
 from channelpay.protocol.rules import (
     ChannelRecord,
+    Order,
     Payment,
-    Purchase,
     begin_close,
     close_failed,
-    decide,
     release,
 )
 from channelpay.protocol.text import to_hex
-from channelpay.protocol.types import Channel, ChannelId, Voucher
-from channelpay.store.base import Accepted, ChainView, StoredPayment
+from channelpay.protocol.types import Address, Channel, ChannelId, ChannelStatus, Voucher
+from channelpay.store.base import Answer, ChainView, StoredPayment
+from channelpay.store.rows import Rows
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    record: ChannelRecord
-    block: int
 
 
 class MemoryStore:
@@ -39,14 +33,14 @@ class MemoryStore:
     def __init__(self) -> None:
         self._lock = Lock()
         self._closed = False
-        self._rows: dict[ChannelId, _Row] = {}
-        self._payments: list[Payment] = []
+        self._rows = Rows(count(1))
+        self._blocks: dict[ChannelId, int] = {}
         self._cursors: dict[str, str] = {}
 
-    def accept(self, purchase: Purchase) -> Future[Accepted]:
-        return self._done(lambda: self._accept(purchase))
+    def accept(self, orders: Sequence[Order]) -> Future[list[Answer]]:
+        return self._done(lambda: self._rows.decide(orders).answers)
 
-    def release(self, payment_id: int) -> Future[ChannelRecord]:
+    def release(self, payment_id: int) -> Future[Payment]:
         return self._done(lambda: self._release(payment_id))
 
     def begin_close(self, channel_id: ChannelId, voucher: Voucher | None) -> Future[ChannelRecord]:
@@ -65,16 +59,35 @@ class MemoryStore:
 
     def record(self, channel_id: ChannelId) -> ChannelRecord | None:
         with self._lock:
-            row = self._rows.get(channel_id)
-            return None if row is None else row.record
+            return self._rows.records.get(channel_id)
 
     def records(self) -> list[ChannelRecord]:
         with self._lock:
-            return [row.record for _, row in sorted(self._rows.items())]
+            return [record for _, record in sorted(self._rows.records.items())]
 
     def payments(self, channel_id: ChannelId) -> list[StoredPayment]:
         with self._lock:
-            return [stored for stored in self._ledger() if stored.payment.channel_id == channel_id]
+            stored = [
+                StoredPayment(*row)
+                for row in sorted(self._rows.payments.items(), key=itemgetter(0))
+            ]
+            return [one for one in stored if one.payment.channel_id == channel_id]
+
+    def unsettled(self) -> dict[Address, int]:
+        sums: dict[Address, int] = {}
+        for record in self.records():
+            more = record.accepted - record.chain.settled
+            if more > 0 and record.chain.status is not ChannelStatus.FINALIZED:
+                sums[record.channel.token] = sums.get(record.channel.token, 0) + more
+        return sums
+
+    @property
+    def waiting(self) -> int:
+        return 0
+
+    @property
+    def remote(self) -> bool:
+        return False
 
     def cursor(self, name: str) -> str | None:
         with self._lock:
@@ -97,72 +110,40 @@ class MemoryStore:
             future.set_exception(error)
         return future
 
-    def _accept(self, purchase: Purchase) -> Accepted:
-        channel_id = purchase.voucher.channel_id
-        row = self._row(channel_id)
-        earlier = self._earlier(purchase)
-        decision = decide(row.record, purchase, None if earlier is None else earlier.payment)
-        self._rows[channel_id] = replace(row, record=decision.record)
-        if decision.payment is not None:
-            self._payments.append(decision.payment)
-            return Accepted(decision.record, len(self._payments))
-        if decision.retried is not None and earlier is not None:
-            self._payments[earlier.payment_id - 1] = decision.retried
-            return Accepted(decision.record, earlier.payment_id)
-        return Accepted(decision.record, None)
-
-    def _release(self, payment_id: int) -> ChannelRecord:
-        if not 0 < payment_id <= len(self._payments):
+    def _release(self, payment_id: int) -> Payment:
+        payment = self._rows.payments.get(payment_id)
+        if payment is None:
             raise NotFound(f"no payment {payment_id}")
-        payment = self._payments[payment_id - 1]
-        row = self._row(payment.channel_id)
-        record, self._payments[payment_id - 1] = release(row.record, payment)
-        self._rows[payment.channel_id] = replace(row, record=record)
-        return record
+        record, released = release(self._known(payment.channel_id), payment)
+        self._written(record)
+        self._rows.payments[payment_id] = released
+        return released
 
     def _change(
         self, channel_id: ChannelId, change: Callable[[ChannelRecord], ChannelRecord]
     ) -> ChannelRecord:
-        row = self._row(channel_id)
-        record = change(row.record)
-        self._rows[channel_id] = replace(row, record=record)
-        return record
+        return self._written(change(self._known(channel_id)))
 
     def _add_channel(
         self, channel_id: ChannelId, channel: Channel, view: ChainView
     ) -> ChannelRecord:
-        if channel_id not in self._rows:
-            record = ChannelRecord(channel_id, channel, view.state)
-            self._rows[channel_id] = _Row(record, view.block)
+        if channel_id not in self._rows.records:
+            self._written(ChannelRecord(channel_id, channel, view.state))
         return self._update_chain(channel_id, view)
 
     def _update_chain(self, channel_id: ChannelId, view: ChainView) -> ChannelRecord:
-        row = self._row(channel_id)
-        if view.block >= row.block:
-            row = _Row(replace(row.record, chain=view.state), view.block)
-            self._rows[channel_id] = row
-        return row.record
+        record = self._known(channel_id)
+        if view.block < self._blocks.get(channel_id, view.block):
+            return record
+        self._blocks[channel_id] = view.block
+        return self._written(replace(record, chain=view.state))
 
-    def _row(self, channel_id: ChannelId) -> _Row:
-        row = self._rows.get(channel_id)
-        if row is None:
+    def _written(self, record: ChannelRecord) -> ChannelRecord:
+        self._rows.records[record.channel_id] = record
+        return record
+
+    def _known(self, channel_id: ChannelId) -> ChannelRecord:
+        record = self._rows.records.get(channel_id)
+        if record is None:
             raise ChannelNotFound(channelId=to_hex(channel_id))
-        return row
-
-    def _ledger(self) -> list[StoredPayment]:
-        return [StoredPayment(index + 1, payment) for index, payment in enumerate(self._payments)]
-
-    def _earlier(self, purchase: Purchase) -> StoredPayment | None:
-        """What :func:`decide` calls the earlier payment."""
-        voucher, key = purchase.voucher, purchase.idempotency_key
-        for stored in reversed(self._ledger()):
-            payment = stored.payment
-            same_voucher = payment.cumulative == voucher.cumulative_amount
-            same = (
-                same_voucher and payment.resource == purchase.resource
-                if key is None
-                else payment.idempotency_key == key
-            )
-            if same and payment.channel_id == voucher.channel_id:
-                return stored
-        return None
+        return record

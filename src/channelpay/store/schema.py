@@ -51,7 +51,16 @@ _FIRST = (
     "CREATE TABLE cursors (name TEXT PRIMARY KEY, position TEXT NOT NULL) STRICT, WITHOUT ROWID",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+# Only purchases without a key are looked up by their voucher, and most have one.
+_SECOND = (
+    "DROP INDEX payments_by_voucher",
+    """
+    CREATE INDEX payments_by_voucher ON payments (channel_id, cumulative)
+        WHERE idempotency_key IS NULL
+    """,
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND)
 """Step n brings a file of version n to version n + 1 (``PRAGMA user_version``)."""
 
 

@@ -1,0 +1,239 @@
+"""The way of a request through a payment, whatever server it came through: what it costs, what its
+credential achieves, and every answer that is not the application's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from logging import getLogger
+from typing import NamedTuple
+
+from channelpay.errors import (
+    ChainReverted,
+    ChannelPayError,
+    InputError,
+    MalformedCredential,
+    NetworkError,
+    PaymentRefused,
+    PaymentRequired,
+    StoreUnavailable,
+    TooFewConfirmations,
+)
+from channelpay.observe import Answered, Outcome
+from channelpay.payee.page import payment_page
+from channelpay.payee.payee import Payee
+from channelpay.payee.payment import Payment
+from channelpay.payee.prices import Quote
+from channelpay.payee.request import Request
+from channelpay.payee.verifier import Closed, Order, Paid, ToppedUp, Verified
+from channelpay.protocol.text import to_hex
+from channelpay.protocol.wire import IDEMPOTENCY_KEY_MAX, is_payment_header
+
+Headers = list[tuple[bytes, bytes]]
+
+RETRY_AFTER_SECONDS = 2
+RESOURCE_CHARS_MAX = 2048
+BODY_BYTES_MAX = 16 * 1024 * 1024
+"""A longer body is not compared with that of a retry: the request counts as another one."""
+_UNCHECKED = "the payment could not be checked; the fault is the site's"
+_CHALLENGED = frozenset({402, 410})
+_SHARED_CACHES = ("public", "private", "s-maxage")
+_PAGE_POLICY = b"default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+_NO_STORE = (b"cache-control", b"no-store")
+_JSON = (b"content-type", b"application/json")
+_PROBLEM = (b"content-type", b"application/problem+json")
+_HTML = (b"content-type", b"text/html; charset=utf-8")
+_OUTCOMES = {200: Outcome.CLOSED, 204: Outcome.TOPPED_UP, 503: Outcome.UNAVAILABLE}
+_WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
+_log = getLogger(__name__)
+
+
+class Answer(NamedTuple):
+    """A whole response."""
+
+    status: int
+    headers: Headers
+    body: bytes = b""
+    error: ChannelPayError | None = None
+
+
+class Checkout:
+    """Sells what is behind the prices of ``payee``. For one event loop."""
+
+    def __init__(self, payee: Payee) -> None:
+        self.payee = payee
+
+    def quote(self, request: Request) -> Quote | Answer | None:
+        """What a request costs; None where it is free, an answer where that cannot be told."""
+        try:
+            return self.payee.quote(request)
+        except Exception as error:  # noqa: BLE001  a price function is the site's own
+            return self.refusal(error, request, None)
+
+    def needs_body(self, request: Request) -> bool:
+        """Whether :meth:`pay` has to know the body: a retry must repeat it."""
+        return request.method not in _WITHOUT_BODY and bool(request.header_values("authorization"))
+
+    async def pay(
+        self, request: Request, quote: Quote, client: str | None, body_digest: str = ""
+    ) -> Paid | Answer:
+        """Have the request paid, or answer it. ``body_digest`` tells bodies apart."""
+        try:
+            verified = await self._verified(request, quote, client, body_digest)
+        except Exception as error:  # noqa: BLE001  whatever it is, the client gets an answer
+            return self.refusal(error, request, quote)
+        if isinstance(verified, Paid):
+            return verified
+        headers = [self.receipt_header(verified), _NO_STORE]
+        if isinstance(verified, ToppedUp):
+            return Answer(204, headers)
+        return _sized(Answer(200, [*headers, _JSON], _closed_body(verified)))
+
+    def receipt_header(self, verified: Verified) -> tuple[bytes, bytes]:
+        return (b"payment-receipt", self.payee.receipt(verified).to_header().encode())
+
+    def paid_headers(self, headers: Iterable[tuple[bytes, bytes]], paid: Paid) -> Headers:
+        """The application's headers with the receipt, and kept out of shared caches."""
+        return [*_private(headers), self.receipt_header(paid)]
+
+    def refusal(self, error: Exception, request: Request, quote: Quote | None) -> Answer:
+        """What the client is told of an error, with fresh challenges where they help."""
+        told = _answerable(error)
+        self.payee.observer.refused(told.code)
+        headers = [_NO_STORE]
+        if told.status in _CHALLENGED and quote is not None:
+            headers += self._challenges(quote)
+        if told.status == 503 or isinstance(told, TooFewConfirmations):
+            headers.append((b"retry-after", str(RETRY_AFTER_SECONDS).encode()))
+        if isinstance(told, PaymentRequired) and quote is not None and _wants_page(request):
+            page = payment_page(self.payee.terms, quote, _url(request)).encode()
+            headers += [_HTML, (b"content-security-policy", _PAGE_POLICY)]
+            return _sized(Answer(told.status, headers, page, told))
+        body = json.dumps(told.as_problem()).encode()
+        return _sized(Answer(told.status, [*headers, _PROBLEM], body, told))
+
+    def answered(self, request: Request, answer: Answer, seconds: float) -> None:
+        """Tell the observer of an answer that is not the application's."""
+        outcome = _OUTCOMES.get(answer.status, Outcome.REFUSED)
+        self.payee.observer.answered(
+            Answered(request.method, request.path, answer.status, outcome, seconds)
+        )
+
+    def delivered(
+        self,
+        request: Request,
+        payment: Payment,
+        status: int | None,
+        outcome: Outcome,
+        seconds: float,
+    ) -> None:
+        """Tell the observer of a paid request."""
+        charged = payment.charged if outcome is Outcome.PAID else 0
+        place = (payment.channel_id, payment.token)
+        self.payee.observer.answered(
+            Answered(request.method, request.path, status, outcome, seconds, *place, charged)
+        )
+
+    def _challenges(self, quote: Quote) -> Headers:
+        """One for each token that is taken."""
+        challenges = self.payee.challenges(quote)
+        headers = [(b"www-authenticate", one.to_header().encode()) for one in challenges]
+        return [*headers, (b"vary", b"Accept")]
+
+    async def _verified(
+        self, request: Request, quote: Quote, client: str | None, body_digest: str
+    ) -> Verified:
+        header = _credential(request)
+        if header is None:
+            raise PaymentRequired(f"this costs {quote.format()}")
+        resource = _resource(request, body_digest)
+        order = Order(resource, quote, _idempotency_key(request), client)
+        return await self.payee.verify(header, order)
+
+
+def _sized(answer: Answer) -> Answer:
+    length = (b"content-length", str(len(answer.body)).encode())
+    return answer._replace(headers=[*answer.headers, length])
+
+
+def _answerable(error: Exception) -> ChannelPayError:
+    """What the client is told. Our trouble is never its bill: 503, with the cause in the log alone,
+    since a node's message may name what is not for the public.
+    """
+    if isinstance(error, PaymentRefused | InputError | ChainReverted):
+        return error
+    if isinstance(error, NetworkError):
+        _log.warning("%s: %s", _UNCHECKED, error.detail)
+        kind = StoreUnavailable if isinstance(error, StoreUnavailable) else NetworkError
+        return kind(_UNCHECKED)
+    _log.error(_UNCHECKED, exc_info=error)
+    return NetworkError(_UNCHECKED)
+
+
+def _credential(request: Request) -> str | None:
+    found = request.header_values("authorization")
+    if len(found) > 1:
+        raise MalformedCredential("there is more than one Authorization header")
+    if not found or not is_payment_header(found[0]):
+        return None
+    return found[0]
+
+
+def _idempotency_key(request: Request) -> str | None:
+    found = request.header_values("idempotency-key")
+    if not found:
+        return None
+    key = found[0]
+    if len(found) > 1 or not 0 < len(key) <= IDEMPOTENCY_KEY_MAX or not key.isascii():
+        raise InputError(f"Idempotency-Key must be 1 to {IDEMPOTENCY_KEY_MAX} ASCII characters")
+    return key
+
+
+def _url(request: Request) -> str:
+    host = "".join(request.header_values("host")[:1]) or "localhost"
+    return f"{request.scheme}://{host}{request.target}"
+
+
+def _resource(request: Request, body_digest: str) -> str:
+    """Method, URL and body, as the ledger keeps it: a very long one by its beginning and its
+    hash.
+    """
+    resource = f"{request.method} {_url(request)}"
+    if body_digest:
+        resource += f" body={body_digest}"
+    if len(resource) <= RESOURCE_CHARS_MAX:
+        return resource
+    digest = hashlib.sha256(resource.encode()).hexdigest()
+    return f"{resource[: RESOURCE_CHARS_MAX - 65]}#{digest}"
+
+
+def _wants_page(request: Request) -> bool:
+    """Whether a person's browser asks: it names text/html, programs do not."""
+    ranges = ",".join(request.header_values("accept")).lower().split(",")
+    names = (one.replace(" ", "").partition(";") for one in ranges)
+    return any(name == "text/html" and rest not in ("q=0", "q=0.0") for name, _, rest in names)
+
+
+def _private(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+    kept = [(name, value) for name, value in headers if name.lower() != b"cache-control"]
+    values = [value for name, value in headers if name.lower() == b"cache-control"]
+    if not values:
+        return [*kept, (b"cache-control", b"private")]
+    directives = [one.strip() for one in b",".join(values).decode("latin-1").split(",")]
+    rest = [one for one in directives if one and not one.lower().startswith(_SHARED_CACHES)]
+    cache_control = ", ".join(rest if "no-store" in rest else ["private", *rest])
+    return [*kept, (b"cache-control", cache_control.encode("latin-1"))]
+
+
+def _closed_body(closed: Closed) -> bytes:
+    state = closed.record.chain
+    members = {
+        "status": "closed",
+        "channelId": to_hex(closed.record.channel_id),
+        "txHash": to_hex(closed.transaction_hash),
+        "settled": str(state.settled),
+        "refund": str(state.deposit - state.settled),
+    }
+    return json.dumps(members).encode()

@@ -1,0 +1,121 @@
+"""What an application knows of the payment of a request, and how it charges a metered one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from channelpay.errors import ConfigError, InsufficientBalance, PaymentRefused
+from channelpay.payee.payee import Payee
+from channelpay.payee.verifier import Paid
+from channelpay.protocol.rules import ChannelRecord, Charge
+from channelpay.protocol.sse import NeedVoucher
+from channelpay.protocol.types import Address, ChannelId
+
+NEED_VOUCHER_SECONDS = 30.0
+"""How long a stream whose credit is used up waits for the next voucher."""
+
+AskForVoucher = Callable[[NeedVoucher], Awaitable[bool]]
+"""Tells the client what it has to promise; False if it cannot be told now."""
+
+
+class Payment:
+    """One paid request. ``price`` is what its unit costs and ``charged`` what it has cost so far,
+    in base units of ``token``.
+    """
+
+    def __init__(self, payee: Payee, paid: Paid, ask: AskForVoucher) -> None:
+        self._payee = payee
+        self._ask = ask
+        self._one_at_a_time = asyncio.Lock()
+        self.paid = paid
+        self.price = paid.price
+        self.unit = paid.quote.unit
+        self.charged = paid.price if paid.quote.charged and not paid.quote.metered else 0
+        self.refusal: PaymentRefused | None = None
+
+    @property
+    def is_metered(self) -> bool:
+        """Whether :meth:`charge` says what it costs."""
+        return self.paid.quote.metered and self.paid.quote.charged
+
+    @property
+    def channel_id(self) -> ChannelId:
+        return self._record.channel_id
+
+    @property
+    def payer(self) -> Address:
+        return self._record.channel.payer
+
+    @property
+    def token(self) -> Address:
+        return self._record.channel.token
+
+    @property
+    def accepted(self) -> int:
+        """What the payer has promised on this channel in all, as of the last charge."""
+        return self._record.accepted
+
+    @property
+    def spent(self) -> int:
+        """What was charged on this channel in all, as of the last charge."""
+        return self._record.spent
+
+    async def charge(self, amount: int) -> None:
+        """Charge ``amount`` base units more; when this returns, they are ours. Charge first, then
+        send what they pay for.
+
+        Where the credit is used up, a stream of events that has begun pauses and asks for a
+        voucher. Raises :class:`~channelpay.errors.InsufficientBalance` if none comes, or anywhere
+        else; :class:`~channelpay.errors.ChannelClosing` when the channel is being closed; both end
+        the response, unless the application catches them. Raises
+        :class:`~channelpay.errors.ConfigError` where the price is for the whole request, and
+        :class:`~channelpay.errors.NetworkError` for trouble of ours.
+        """
+        if not self.is_metered:
+            raise ConfigError(
+                "this request is not charged by the unit",
+                hint="Give the price rule a unit, such as unit = 'token'; HEAD costs nothing.",
+            )
+        if amount < 0:
+            raise ValueError("a charge is not negative")
+        async with self._one_at_a_time:
+            try:
+                await self._charge_up_to(self.charged + amount)
+            except PaymentRefused as refusal:
+                self.refusal = refusal
+                raise
+
+    @property
+    def _record(self) -> ChannelRecord:
+        return self.paid.record
+
+    async def _charge_up_to(self, total: int) -> None:
+        payment_id = self.paid.accepted.payment_id
+        assert payment_id is not None  # A metered purchase has one.
+        charge = Charge(self.channel_id, payment_id, total)
+        while True:
+            try:
+                accepted = await self._payee.register.accept(charge)
+            except InsufficientBalance as refusal:
+                if not await self._refilled(refusal):
+                    raise
+            else:
+                self.paid = self.paid._replace(accepted=accepted)
+                self.charged = total
+                self._payee.observer.charged(self.token, accepted.charged)
+                return
+
+    async def _refilled(self, refusal: InsufficientBalance) -> bool:
+        """Ask for a voucher and wait for one that is higher; False if there is none."""
+        accepted = int(refusal.context["acceptedCumulative"])
+        need = NeedVoucher(
+            self.channel_id,
+            required=int(refusal.context["requiredCumulative"]),
+            accepted=accepted,
+            deposit=int(refusal.context["deposit"]),
+        )
+        if not await self._ask(need):
+            return False
+        register = self._payee.register
+        return await register.voucher_above(self.channel_id, accepted, NEED_VOUCHER_SECONDS)

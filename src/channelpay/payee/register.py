@@ -1,0 +1,131 @@
+"""The event loop's door to the store: what the requests of one turn of the loop want is handed in
+together, and comes back with one wake-up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future
+from logging import getLogger
+from typing import TypeVar
+
+from channelpay.errors import ChannelPayError, StoreUnavailable
+from channelpay.observe import Observer
+from channelpay.payee.threads import BoundedThreads
+from channelpay.protocol.rules import Order, Outcome, Payment
+from channelpay.protocol.types import Channel, ChannelId
+from channelpay.store import Accepted, Answer, Store
+
+READS_WAITING_MAX = 1_000
+POLL_SECONDS = 0.2
+"""How often a stream that waits for a voucher looks whether another worker took one."""
+
+T = TypeVar("T")
+_Waiting = list[tuple[Order, "asyncio.Future[Accepted]"]]
+_log = getLogger(__name__)
+
+
+class Register:
+    """Takes orders on one event loop. ``observer`` hears of charges that go back."""
+
+    def __init__(self, store: Store, observer: Observer) -> None:
+        self._store = store
+        self._observer = observer
+        self._waiting: _Waiting = []
+        self._raised: dict[ChannelId, list[asyncio.Future[None]]] = {}
+        self._reads = BoundedThreads("channelpay-books", 2, READS_WAITING_MAX)
+
+    async def accept(self, order: Order) -> Accepted:
+        """See :meth:`channelpay.store.base.Store.accept`; a refusal is raised.
+
+        If the caller is cancelled and the order was taken nevertheless, its charge is given back.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Accepted] = loop.create_future()
+        self._waiting.append((order, future))
+        if len(self._waiting) == 1:
+            loop.call_soon(self._hand_in, loop)
+        return await future
+
+    async def read(self, work: Callable[[Store], T]) -> T:
+        """What the store says, in a thread if it is on another machine."""
+        if not self._store.remote:
+            return work(self._store)
+        return await self._reads.run(lambda: work(self._store))
+
+    def release(self, accepted: Accepted) -> Future[Payment] | None:
+        """Give the charge back that a request was not served for; None if there is none."""
+        if accepted.payment_id is None:
+            return None
+        released = self._store.release(accepted.payment_id)
+        released.add_done_callback(lambda done: self._released(accepted.record.channel, done))
+        return released
+
+    async def voucher_above(self, channel_id: ChannelId, accepted: int, seconds: float) -> bool:
+        """Wait until a higher voucher than ``accepted`` came, to whichever worker; False if none
+        came in time, or the channel is gone.
+        """
+        deadline = asyncio.get_running_loop().time() + seconds
+        while asyncio.get_running_loop().time() < deadline:
+            await self._woken(channel_id)
+            record = await self.read(lambda store: store.record(channel_id))
+            if record is None:
+                return False
+            if record.accepted > accepted:
+                return True
+        return False
+
+    def close(self) -> None:
+        self._reads.close()
+
+    async def _woken(self, channel_id: ChannelId) -> None:
+        """A voucher was taken here, or it is time to look."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting = self._raised.setdefault(channel_id, [])
+        waiting.append(future)
+        try:
+            await asyncio.wait([future], timeout=POLL_SECONDS)
+        finally:
+            waiting.remove(future)
+            if not waiting:
+                self._raised.pop(channel_id, None)
+
+    def _hand_in(self, loop: asyncio.AbstractEventLoop) -> None:
+        waiting, self._waiting = self._waiting, []
+        done = self._store.accept([order for order, _ in waiting])
+        done.add_done_callback(lambda _: loop.call_soon_threadsafe(self._tell, waiting, done))
+
+    def _tell(self, waiting: _Waiting, done: Future[list[Answer]]) -> None:
+        error = done.exception()
+        answers = [_fresh(error) for _ in waiting] if error is not None else done.result()
+        for (_, future), answer in zip(waiting, answers, strict=True):
+            if isinstance(answer, Accepted):
+                self._tell_accepted(future, answer)
+            elif not future.cancelled():
+                future.set_exception(answer)
+
+    def _tell_accepted(self, future: asyncio.Future[Accepted], accepted: Accepted) -> None:
+        for waiting in self._raised.get(accepted.record.channel_id, ()):
+            if not waiting.done():
+                waiting.set_result(None)
+        if future.cancelled():
+            self.release(accepted)
+        else:
+            future.set_result(accepted)
+
+    def _released(self, channel: Channel, done: Future[Payment]) -> None:
+        error = done.exception()
+        if error is not None:
+            detail = error.detail if isinstance(error, ChannelPayError) else type(error).__name__
+            _log.error("a charge could not be released, and stands: %s", detail)
+        elif done.result().outcome is Outcome.RELEASED:
+            self._observer.released(channel.token, done.result().price)
+
+
+def _fresh(error: BaseException) -> StoreUnavailable:
+    """An exception for each who waits: a traceback belongs to one of them."""
+    detail = error.detail if isinstance(error, ChannelPayError) else type(error).__name__
+    failure = StoreUnavailable(detail)
+    failure.__cause__ = error
+    return failure
