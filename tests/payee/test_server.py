@@ -29,6 +29,7 @@ class Site:
     url: str
     folder: Path
     pids: set[int] = field(default_factory=set)
+    """All that were seen."""
 
     def get(self, path: str = "/") -> Any:
         """A request on a connection of its own, which any worker may take."""
@@ -209,8 +210,10 @@ def test_a_worker_that_fails_again_and_again_is_started_less_and_less_often(
         assert site.process.stderr is not None
         delays = []
         while len(delays) < 4:
-            found = site.process.stderr.readline().rpartition(" starts in ")[2].split(" s")[0]
-            delays += [float(found)] if found.replace(".", "").isdigit() else []
+            line = site.process.stderr.readline()
+            assert line, "the site ended"
+            if " starts in " in line:
+                delays.append(float(line.rpartition(" starts in ")[2].removesuffix(" s\n")))
 
         assert delays == sorted(delays)
         assert delays[-1] >= 4 * delays[0]

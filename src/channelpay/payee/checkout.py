@@ -108,7 +108,8 @@ class Checkout:
         if told.status == 503 or isinstance(told, TooFewConfirmations):
             headers.append((b"retry-after", str(RETRY_AFTER_SECONDS).encode()))
         if isinstance(told, PaymentRequired) and quote is not None and _wants_page(request):
-            page = payment_page(self.payee.terms, quote, _url(request)).encode()
+            url = _url(request, _told(request)[b"host"])
+            page = payment_page(self.payee.terms, quote, url).encode()
             headers += [_HTML, (b"content-security-policy", _PAGE_POLICY)]
             return _sized(Answer(told.status, headers, page, told))
         body = json.dumps(told.as_problem()).encode()
@@ -145,12 +146,13 @@ class Checkout:
     async def _verified(
         self, request: Request, quote: Quote, client: str | None, body_digest: str
     ) -> Verified:
-        header = _credential(request)
+        told = _told(request)
+        header = _credential(told[b"authorization"])
         if header is None:
             raise PaymentRequired(f"this costs {quote.format()}")
-        resource = _resource(request, body_digest)
-        order = Order(resource, quote, _idempotency_key(request), client)
-        return await self.payee.verify(header, order)
+        resource = _resource(request, told[b"host"], body_digest)
+        key = _idempotency_key(told[b"idempotency-key"])
+        return await self.payee.verify(header, Order(resource, quote, key, client))
 
 
 def _sized(answer: Answer) -> Answer:
@@ -172,35 +174,42 @@ def _answerable(error: Exception) -> ChannelPayError:
     return NetworkError(_UNCHECKED)
 
 
-def _credential(request: Request) -> str | None:
-    found = request.header_values("authorization")
+def _told(request: Request) -> dict[bytes, list[bytes]]:
+    """All values of the headers that matter to a payment, in one pass."""
+    found: dict[bytes, list[bytes]] = {b"authorization": [], b"host": [], b"idempotency-key": []}
+    for name, value in request.headers:
+        values = found.get(name.lower())
+        if values is not None:
+            values.append(value)
+    return found
+
+
+def _credential(found: list[bytes]) -> str | None:
     if len(found) > 1:
         raise MalformedCredential("there is more than one Authorization header")
-    if not found or not is_payment_header(found[0]):
-        return None
-    return found[0]
+    header = found[0].decode("latin-1") if found else ""
+    return header if is_payment_header(header) else None
 
 
-def _idempotency_key(request: Request) -> str | None:
-    found = request.header_values("idempotency-key")
+def _idempotency_key(found: list[bytes]) -> str | None:
     if not found:
         return None
-    key = found[0]
+    key = found[0].decode("latin-1")
     if len(found) > 1 or not 0 < len(key) <= IDEMPOTENCY_KEY_MAX or not key.isascii():
         raise InputError(f"Idempotency-Key must be 1 to {IDEMPOTENCY_KEY_MAX} ASCII characters")
     return key
 
 
-def _url(request: Request) -> str:
-    host = "".join(request.header_values("host")[:1]) or "localhost"
+def _url(request: Request, hosts: list[bytes]) -> str:
+    host = hosts[0].decode("latin-1") if hosts else "localhost"
     return f"{request.scheme}://{host}{request.target}"
 
 
-def _resource(request: Request, body_digest: str) -> str:
+def _resource(request: Request, hosts: list[bytes], body_digest: str) -> str:
     """Method, URL and body, as the ledger keeps it: a very long one by its beginning and its
     hash.
     """
-    resource = f"{request.method} {_url(request)}"
+    resource = f"{request.method} {_url(request, hosts)}"
     if body_digest:
         resource += f" body={body_digest}"
     if len(resource) <= RESOURCE_CHARS_MAX:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from channelpay.chain.sender import NotConfirmed, Sender
 from channelpay.chain.types import ContractCall, TransactionReceipt
 from channelpay.errors import ChannelPayError, PaymentRefused
+from channelpay.observe import Observer
 from channelpay.payee.chain_link import ChainLink, with_deposit
 from channelpay.protocol.eip712 import VoucherHasher
 from channelpay.protocol.rules import ChannelRecord
@@ -31,10 +32,13 @@ class Taken:
 class Closer:
     """Closes and settles with the payee's account, which pays the gas."""
 
-    def __init__(self, link: ChainLink, sender: Sender, store: Store) -> None:
+    def __init__(
+        self, link: ChainLink, sender: Sender, store: Store, observer: Observer | None = None
+    ) -> None:
         self._link = link
         self._sender = sender
         self._store = store
+        self._observer = observer or Observer()
         self._hasher = VoucherHasher(link.contract.deployment)
 
     def close(self, record: ChannelRecord, voucher: Voucher | None = None) -> Taken:
@@ -48,7 +52,13 @@ class Closer:
         begun = self._store.begin_close(record.channel_id, voucher).result()
         covers = voucher is not None and voucher.cumulative_amount >= begun.spent
         last = voucher if covers else begun.voucher
-        return self._take(begun, lambda: self._send_close(begun, last))
+        try:
+            taken = self._take(begun, lambda: self._send_close(begun, last))
+        except ChannelPayError as error:
+            self._observer.close_failed(error.code)
+            raise
+        self._observer.closed(record.channel.token, _paid_out(begun, taken))
+        return taken
 
     def settle(self, record: ChannelRecord) -> Taken:
         """Take what the best voucher promises; the channel stays as it is."""
@@ -57,7 +67,13 @@ class Closer:
         assert record.voucher is not None  # accepted is above zero
         best = self._hasher.with_right_v(record.voucher, record.channel.signer)
         call = self._link.contract.settle(record.channel, record.accepted, best.signature)
-        return self._take(record, lambda: self._sender.send(call))
+        try:
+            taken = self._take(record, lambda: self._sender.send(call))
+        except ChannelPayError as error:
+            self._observer.settle_failed(error.code)
+            raise
+        self._observer.settled(record.channel.token, _paid_out(record, taken))
+        return taken
 
     def _closing_call(self, record: ChannelRecord, last: Voucher | None) -> ContractCall:
         if last is None:
@@ -92,3 +108,7 @@ class Closer:
         current = self._store.record(record.channel_id) or record
         view = with_deposit(view, current.chain.deposit)
         return self._store.update_chain(record.channel_id, view).result()
+
+
+def _paid_out(before: ChannelRecord, taken: Taken) -> int:
+    return max(0, taken.record.chain.settled - before.chain.settled)

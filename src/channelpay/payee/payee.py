@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -15,9 +15,18 @@ from channelpay.chain.create2 import predicted_address
 from channelpay.chain.sender import Sender
 from channelpay.errors import ConfigError
 from channelpay.observe import Observer
+from channelpay.observe.health import Check, durable, free_space, within
 from channelpay.payee.chain_link import ChainLink
 from channelpay.payee.closer import Closer
-from channelpay.payee.prices import PriceFile, PriceRule, PriceTable, Quote, parse_token
+from channelpay.payee.prices import (
+    HumanPrice,
+    PriceFile,
+    PriceRule,
+    PriceTable,
+    Quote,
+    parse_price,
+    parse_token,
+)
 from channelpay.payee.request import Request
 from channelpay.payee.terms import ETHER, Terms, Token
 from channelpay.payee.verifier import Closed, Order, Verified, Verifier
@@ -26,7 +35,7 @@ from channelpay.protocol.parse import parse_address
 from channelpay.protocol.text import checksum_address, to_hex
 from channelpay.protocol.types import NATIVE, Address, Deployment
 from channelpay.protocol.wire import Challenge, ChallengeIssuer, Receipt
-from channelpay.store import open_store
+from channelpay.store import open_store, sqlite_file
 
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
@@ -37,6 +46,8 @@ CHALLENGE_SECONDS = 3600.0
 challenge says, so an old one does no harm.
 """
 SECRET_BYTES = 32
+CHAIN_SECONDS = 30.0
+"""A payee that has not heard of the chain for so long is not ready: it might miss a close."""
 
 
 class Payee:
@@ -50,16 +61,16 @@ class Payee:
         verifier: Verifier,
         resources: ExitStack,
         observer: Observer,
-        now: Callable[[], float] = time.time,
+        checks: Mapping[str, Check],
     ) -> None:
         self.terms = terms
         self.prices = prices
         self.observer = observer
         self.register = verifier.register
+        self.checks = checks
         self._issuer = issuer
         self._verifier = verifier
         self._resources = resources
-        self._now = now
 
     @classmethod
     def create(  # noqa: PLR0913  all that a payee is, each named
@@ -72,7 +83,7 @@ class Payee:
         payee: str | None = None,
         account: LocalAccount | None = None,
         contract: str | None = None,
-        suggested_deposit: str | None = None,
+        suggested_deposit: HumanPrice | None = None,
         confirmations: int = 1,
         challenge_secret: bytes | None = None,
         observer: Observer | None = None,
@@ -80,12 +91,13 @@ class Payee:
         """Connect to the chain at ``rpc``, open the books at ``store`` and watch the contract.
 
         ``token`` is ``eth`` or the address of an ERC-20, or several, the preferred one first;
-        ``suggested_deposit`` is in human units of the first. ``prices`` are rules, or a TOML file
-        of them that is read again when it changes. The payee is an address, or an ``account`` with
-        its key, which can also close channels. ``contract`` is the canonical deployment unless
-        given. ``confirmations`` is what an open or top-up needs before it counts.
-        ``challenge_secret`` (32 random bytes) must be the same for all workers and restarts of a
-        site; without it, challenges end with this process.
+        ``suggested_deposit`` is in human units of the first, or maps tokens to such amounts.
+        ``prices`` are rules, or a TOML file of them that is read again when it changes. The payee
+        is an address, or an ``account`` with its key, which can also close channels. ``contract``
+        is the canonical deployment unless given. ``confirmations`` is what an open or top-up needs
+        before it counts. ``challenge_secret`` (32 random bytes) must be the same for all workers
+        and restarts of a site; without it, challenges end with this process. ``observer`` is told
+        of all that happens.
 
         Raises :class:`~channelpay.errors.ConfigError`, :class:`~channelpay.errors.InputError`,
         :class:`~channelpay.errors.NotFound` (no contract, no token) and
@@ -97,7 +109,7 @@ class Payee:
         deployment = Deployment(connection.chain_id, address)
         link = ChainLink(PaymentChannelsContract(connection, deployment), confirmations)
         tokens = _tokens(connection, [token] if isinstance(token, str) else token)
-        terms = Terms(deployment, recipient, tokens, _deposits(tokens[0], suggested_deposit))
+        terms = Terms(deployment, recipient, tokens, _deposits(tokens, suggested_deposit))
         table = (
             PriceFile(prices, tokens) if isinstance(prices, Path) else PriceTable(prices, tokens)
         )
@@ -106,15 +118,23 @@ class Payee:
         with ExitStack() as opened:
             books = open_store(store, observer.committed)
             opened.callback(books.close)
-            closer = None if account is None else Closer(link, Sender(connection, account), books)
+            closer = None
+            if account is not None:
+                closer = Closer(link, Sender(connection, account), books, observer)
             verifier = Verifier(terms, issuer, books, link, closer, time.time, observer)
             opened.callback(verifier.close)
-            watcher = Watcher(terms, link, books, closer)
+            watcher = Watcher(terms, link, books, closer, observer)
             opened.callback(watcher.close)
             observer.started(tokens, books)
             opened.callback(observer.stopped)
             watcher.start()
-            return cls(terms, table, issuer, verifier, opened.pop_all(), observer)
+            checks = {
+                "books": durable(lambda: books.accept([])),
+                "chain": within(CHAIN_SECONDS, lambda: watcher.followed_at),
+            }
+            if (file := sqlite_file(store)) is not None:
+                checks["disk"] = free_space(file.absolute().parent)
+            return cls(terms, table, issuer, verifier, opened.pop_all(), observer, checks)
 
     def quote(self, request: Request) -> Quote | None:
         """What a request costs, or None where it is free. Raises what a price function raises."""
@@ -122,7 +142,7 @@ class Payee:
 
     def challenges(self, quote: Quote) -> list[Challenge]:
         """Fresh challenges for this price, one for each token, the preferred one first."""
-        expires_at = self._now() + CHALLENGE_SECONDS
+        expires_at = time.time() + CHALLENGE_SECONDS
         requests = (self.terms.request(price, quote) for price in quote.prices)
         return [self._issuer.issue(request, expires_at) for request in requests]
 
@@ -139,7 +159,7 @@ class Payee:
             challenge_id=verified.challenge_id,
             accepted=record.accepted,
             spent=record.spent,
-            timestamp=self._now(),
+            timestamp=time.time(),
             transaction_hash=verified.transaction_hash if isinstance(verified, Closed) else None,
         )
 
@@ -169,8 +189,9 @@ def _tokens(connection: Connection, names: Sequence[str]) -> tuple[Token, ...]:
     return tuple(token_at(connection, address) for address in addresses)
 
 
-def _deposits(token: Token, text: str | None) -> dict[Address, int]:
-    return {} if text is None else {token.address: token.parse(text, "suggested deposit")}
+def _deposits(tokens: Sequence[Token], text: HumanPrice | None) -> dict[Address, int]:
+    prices = () if text is None else parse_price(text, tokens, "suggested deposit")
+    return {price.token.address: price.amount for price in prices}
 
 
 def token_at(connection: Connection, address: Address) -> Token:

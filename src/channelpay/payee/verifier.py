@@ -235,6 +235,8 @@ class Verifier:
         view = self._link.opened(channel_id, channel, payload.transaction_hash)
         known = self._store.record(channel_id)
         record = known or self._store.add_channel(channel_id, channel, view).result()
+        if known is None:
+            self._observer.opened(channel.token, view.state.deposit)
         # The watch passes over events of unknown channels: one may have come while this was so.
         (now,) = self._link.views([channel])
         now = with_deposit(now, max(record.chain.deposit, view.state.deposit))
@@ -248,6 +250,9 @@ class Verifier:
             order.client, about, lambda: self._link.topped_up(record, transaction_hash, amount)
         )
         updated = await asyncio.wrap_future(self._store.update_chain(record.channel_id, view))
+        added = updated.chain.deposit - record.chain.deposit
+        if added > 0:
+            self._observer.topped_up(record.channel.token, added)
         return ToppedUp(updated, challenge.id)
 
     async def _close(self, voucher: Voucher, challenge: Challenge) -> Closed:

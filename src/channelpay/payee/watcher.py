@@ -6,6 +6,7 @@ since all of it waits for the node.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from logging import getLogger
 from threading import Event as ThreadEvent
@@ -23,6 +24,7 @@ from channelpay.chain.events import (
     ToppedUp,
 )
 from channelpay.errors import ChainReverted, ChannelPayError
+from channelpay.observe import Observer
 from channelpay.payee.chain_link import ChainLink, with_deposit
 from channelpay.payee.closer import Closer
 from channelpay.payee.terms import Terms
@@ -45,7 +47,17 @@ class Watcher:
     vouchers are unsettled. What happens from its making on is read, also if it starts later.
     """
 
-    def __init__(self, terms: Terms, link: ChainLink, store: Store, closer: Closer | None) -> None:
+    def __init__(
+        self,
+        terms: Terms,
+        link: ChainLink,
+        store: Store,
+        closer: Closer | None,
+        observer: Observer | None = None,
+    ) -> None:
+        self._observer = observer or Observer()
+        self.followed_at = time.monotonic()
+        """When the chain was followed last, by :func:`time.monotonic`."""
         self._terms = terms
         self._link = link
         self._store = store
@@ -88,14 +100,19 @@ class Watcher:
             try:
                 self.step()
             except ChannelPayError as error:
+                self._observer.follow_failed(error.code)
                 _log.warning("the chain could not be followed: %s", error.detail)
             except Exception:  # noqa: BLE001  a bug must not end the watch
                 _log.exception("the chain could not be followed")
 
     def _follow(self) -> None:
-        for batch in self._reader.read(self._cursor, self._link.confirmed_block()):
+        confirmed = self._link.confirmed_block()
+        for batch in self._reader.read(self._cursor, confirmed):
             self._enter(batch)
             self._save(batch.cursor)
+        self.followed_at = time.monotonic()
+        latest = confirmed + self._link.confirmations - 1
+        self._observer.followed(self._cursor.block_number, latest)
 
     def _enter(self, batch: EventBatch) -> None:
         deposits: dict[ChannelId, int] = {}

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final, Self
 
 from channelpay.errors import (
@@ -55,6 +56,7 @@ CHALLENGE_BYTES_MAX: Final = 8192
 TEXT_MAX: Final = 2048
 IDEMPOTENCY_KEY_MAX: Final = 255
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]+\Z")
 _NAME = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 _AUTH_PARAM = re.compile(
@@ -535,7 +537,12 @@ def decode_base64url(text: str, what: str) -> bytes:
 
 def format_time(seconds: float) -> str:
     """Unix seconds as an RFC 3339 time in UTC, to the second."""
-    return datetime.fromtimestamp(int(seconds), UTC).isoformat().replace("+00:00", "Z")
+    return _format_second(int(seconds))
+
+
+@lru_cache(maxsize=64)
+def _format_second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).isoformat().replace("+00:00", "Z")
 
 
 def parse_time(text: object) -> datetime:
@@ -550,7 +557,7 @@ def parse_time(text: object) -> datetime:
 
 def canonical_json(members: Mapping[str, Any]) -> str:
     """JCS for what we write: strings, whole numbers below 2**53 and objects with ASCII names."""
-    return json.dumps(members, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _CANONICAL.encode(members)
 
 
 def _check_opened_by_payer(details: dict[str, Any]) -> None:

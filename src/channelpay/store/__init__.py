@@ -26,6 +26,7 @@ __all__ = [
     "Store",
     "StoredPayment",
     "open_store",
+    "sqlite_file",
 ]
 
 _SQLITE = "sqlite:///"
@@ -41,8 +42,9 @@ def open_store(url: str, on_commit: CommitObserver | None = None) -> Store:
     """
     if url == "memory:":
         return MemoryStore()
-    if url.startswith(_SQLITE) and url != _SQLITE:
-        return SqliteStore(Path(url.removeprefix(_SQLITE)), on_commit)
+    file = sqlite_file(url)
+    if file is not None:
+        return SqliteStore(file, on_commit)
     if url.startswith(_POSTGRES):
         return _open_postgres(url, on_commit)
     # Not the URL itself: it may have a password, and a slip in its first word.
@@ -50,6 +52,13 @@ def open_store(url: str, on_commit: CommitObserver | None = None) -> Store:
         "no store is known for this URL",
         hint="Use sqlite:///path/of/the/file or postgresql://user@host/database.",
     )
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The file of an SQLite URL; None for any other URL."""
+    if url.startswith(_SQLITE) and url != _SQLITE:
+        return Path(url.removeprefix(_SQLITE))
+    return None
 
 
 def _open_postgres(url: str, on_commit: CommitObserver | None) -> Store:
