@@ -8,7 +8,7 @@ import json
 import httpx2
 import pytest
 
-from channelpay.payee import PaymentMiddleware
+from channelpay.payee import PaymentMiddleware, asgi
 from channelpay.payee.asgi import Message, Receive, Scope, Send
 from channelpay.protocol.eip712 import VoucherHasher
 from channelpay.protocol.rules import Outcome
@@ -231,6 +231,34 @@ async def test_a_cancelled_request_is_not_charged(shop: Shop) -> None:
         await request
 
     assert receipt_of(await shop.pay(channel, PRICE)).spent == PRICE
+
+
+@pytest.mark.parametrize("key", ["the-same", None])
+async def test_a_retry_repeats_the_body_or_is_another_purchase(shop: Shop, key: str | None) -> None:
+    channel = await shop.opened()
+    authorization = shop.header(VoucherPayload(channel.sign(PRICE)))
+    headers = [("Authorization", authorization)] + ([("Idempotency-Key", key)] if key else [])
+
+    first = await shop.request("/work", headers, method="POST", content=b"one")
+    again = await shop.request("/work", headers, method="POST", content=b"one")
+    other = await shop.request("/work", headers, method="POST", content=b"two")
+
+    assert [first.text, again.text] == ["one", "one"]
+    assert other.status_code in {402, 409}
+    assert shop.spent(channel) == PRICE
+
+
+async def test_a_body_too_long_to_compare_is_another_purchase_each_time(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asgi, "BODY_BYTES_MAX", 10)
+    channel = await shop.opened()
+    content = b"longer than that"
+    for count in (1, 2):
+        authorization = shop.header(VoucherPayload(channel.sign(2 * PRICE)))
+        headers = [("Authorization", authorization)]
+        response = await shop.request("/work", headers, method="POST", content=content)
+        assert (response.text, shop.spent(channel)) == (content.decode(), count * PRICE)
 
 
 async def test_a_request_cancelled_while_the_books_are_written_is_not_charged(
