@@ -3,44 +3,91 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from channelpay.payee.prices import PriceTable, read_price_file
-from channelpay.payee.terms import Token
-from channelpay.protocol.types import NATIVE
+from channelpay.cli.site import site
+from channelpay.payee.prices import Price, PriceFile, PriceTable
+from channelpay.payee.request import Request
+from channelpay.payee.terms import ETHER, Token
+from channelpay.protocol.parse import parse_address
 
 REPOSITORY = Path(__file__).parents[2]
+TUSD = Token(parse_address("0x5FbDB2315678afecb367f032d93F642f64180aa3"), "TUSD", 6)
 MILLIETHER = 10**15
+CENT = 10**4
 
 
-@pytest.fixture
-def prices(tmp_path: Path) -> PriceTable:
-    """The price file that docs/prices.md shows."""
-    text = (REPOSITORY / "docs" / "prices.md").read_text()
-    (example,) = re.findall(r"^```toml\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    (tmp_path / "prices.toml").write_text(example)
-    return PriceTable(read_price_file(tmp_path / "prices.toml"), Token(NATIVE, "ETH", 18))
+def example(page: str, language: str) -> str:
+    """The one example of a page of ``docs/`` in a language."""
+    text = (REPOSITORY / "docs" / page).read_text()
+    (found,) = re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return str(found)
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "asked"),
+    ("method", "path", "unit", "prices"),
     [
-        ("GET", "/articles/drafts/one.md", None),
-        ("GET", "/articles/2026/one.md", MILLIETHER),
-        ("POST", "/search", MILLIETHER // 2),
-        ("GET", "/search", None),
-        ("OPTIONS", "/articles/one.md", None),
-        ("GET", "/about.md", None),
+        ("GET", "/articles/drafts/one.md", None, ()),
+        ("GET", "/articles/2026/one.md", "request", (Price(ETHER, MILLIETHER),)),
+        (
+            "POST",
+            "/search",
+            "request",
+            (Price(ETHER, MILLIETHER // 2), Price(TUSD, 125 * CENT)),
+        ),
+        ("POST", "/v1/chat", "token", (Price(ETHER, MILLIETHER // 500),)),
+        ("GET", "/search", None, ()),
+        ("OPTIONS", "/articles/one.md", None, ()),
+        ("GET", "/about.md", None, ()),
     ],
 )
 def test_the_price_file_of_the_page_means_what_it_says(
-    prices: PriceTable, method: str, path: str, asked: int | None
+    tmp_path: Path, method: str, path: str, unit: str | None, prices: tuple[Price, ...]
 ) -> None:
-    quote = prices.quote(method, path)
+    (tmp_path / "prices.toml").write_text(example("prices.md", "toml"))
 
-    assert (None if quote is None else quote.asked) == asked
+    quote = PriceFile(tmp_path / "prices.toml", [ETHER, TUSD]).quote(Request(method, path))
+
+    assert ((None, ()) if quote is None else (quote.unit, quote.prices)) == (unit, prices)
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "headers", "price"),
+    [
+        ("/images/a.png", b"size=thumbnail", [], None),
+        ("/images/a.png", b"size=small", [], Price(ETHER, MILLIETHER)),
+        ("/images/a.png", b"size=thumbnail&size=huge", [], Price(ETHER, 5 * MILLIETHER)),
+        ("/images/a.png", b"", [], Price(ETHER, 5 * MILLIETHER)),
+        ("/reports/one", b"", [], Price(TUSD, 200 * CENT)),
+        ("/reports/one", b"", [(b"x-plan", b"bulk")], Price(TUSD, 50 * CENT)),
+        ("/about", b"", [], Price(ETHER, MILLIETHER // 10)),
+    ],
+)
+def test_the_price_functions_of_the_page_price_what_they_say(
+    path: str, query: bytes, headers: list[tuple[bytes, bytes]], price: Price | None
+) -> None:
+    names: dict[str, Any] = {}
+    exec(example("prices.md", "python"), names)  # noqa: S102  the page is ours
+    table = PriceTable(names["prices"], [ETHER, TUSD])
+
+    quote = table.quote(Request("GET", path, query, headers))
+
+    assert (None if quote is None else quote.prices) == (None if price is None else (price,))
+
+
+def test_the_commands_of_the_price_page_name_options_that_there_are() -> None:
+    lines = example("prices.md", "sh").replace("\\\n", " ").splitlines()
+
+    for line in lines:
+        program, command, *arguments = shlex.split(line)
+        site.make_context("site", [*arguments, "--rpc", "http://127.0.0.1:8545"])
+
+        assert (program, command) == ("channelpay", "site")
+    assert len(lines) == 2
 
 
 def test_every_module_that_the_architecture_names_exists() -> None:

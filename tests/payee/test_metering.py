@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from channelpay.errors import InsufficientBalance, InvalidChallenge
 from channelpay.payee import PaymentMiddleware, PriceRule, payment
-from channelpay.payee.asgi import App, Scope
+from channelpay.payee.asgi import App, Receive, Scope, Send
 from channelpay.protocol.sse import NEED_VOUCHER, RECEIPT, Event, EventReader, NeedVoucher
 from channelpay.protocol.wire import VoucherPayload
 from channelpay.testing.furnished import FurnishedChain
@@ -385,3 +385,28 @@ async def test_a_client_that_is_gone_is_not_waited_for(shop: Shop) -> None:
     await reading.rest()
 
     assert shop.spent(channel) == PRICE
+
+
+async def test_a_charge_that_is_broken_off_gives_nothing_back_of_those_before_it(
+    shop: Shop,
+) -> None:
+    """Servers cancel the application of a client that is gone, which picks the moment."""
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        paid = scope["channelpay"]
+        kind = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": kind})
+        for turns in range(8):
+            await paid.charge(PRICE)
+            charging = asyncio.ensure_future(paid.charge(0))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            charging.cancel()
+            await asyncio.wait([charging])
+
+    shop.middleware = PaymentMiddleware(application, shop.payee)
+    channel = await shop.opened()
+
+    await (await _read(shop, channel, 9 * PRICE)).rest()
+
+    assert shop.spent(channel) == 8 * PRICE

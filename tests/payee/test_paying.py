@@ -8,7 +8,7 @@ import json
 import httpx2
 import pytest
 
-from channelpay.payee import PaymentMiddleware, asgi
+from channelpay.payee import PaymentMiddleware, delivery
 from channelpay.payee.asgi import Message, Receive, Scope, Send
 from channelpay.protocol.eip712 import VoucherHasher
 from channelpay.protocol.rules import Outcome
@@ -251,7 +251,7 @@ async def test_a_retry_repeats_the_body_or_is_another_purchase(shop: Shop, key: 
 async def test_a_body_too_long_to_compare_is_another_purchase_each_time(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asgi, "BODY_BYTES_MAX", 10)
+    monkeypatch.setattr(delivery, "BODY_BYTES_MAX", 10)
     channel = await shop.opened()
     content = b"longer than that"
     for count in (1, 2):

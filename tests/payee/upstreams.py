@@ -60,7 +60,7 @@ async def serving(application: App) -> AsyncIterator[str]:
     """A server of this event loop; yields its URL."""
     with listen("127.0.0.1", 0) as listening:
         config = uvicorn.Config(
-            application, http="h11", log_config=None, proxy_headers=False, timeout_keep_alive=60
+            application, http="h11", lifespan="off", log_config=None, proxy_headers=False
         )
         server = uvicorn.Server(config)
         running = asyncio.ensure_future(server._serve([listening]))

@@ -38,6 +38,8 @@ _COMMANDS = {
 _EXTRA_OF_MODULE = {
     "eth": "dev",
     "markdown_it": "site",
+    "prometheus_client": "metrics",
+    "psycopg": "postgres",
     "starlette": "site",
     "uvicorn": "site",
 }

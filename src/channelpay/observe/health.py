@@ -1,7 +1,7 @@
 """``/healthz``: the process is alive. ``/readyz``: it can take payments now.
 
 :class:`Health` stands in front of the payment middleware, so that neither is ever pay-walled:
-``Health(PaymentMiddleware(app, payee), payee.checks())``.
+``Health(PaymentMiddleware(app, payee), payee.checks)``.
 """
 
 from __future__ import annotations
@@ -163,21 +163,13 @@ async def _answer(
 
 
 def durable(write: Callable[[], Future[Any]]) -> Check:
-    """The books can be written: ``write`` hands in something small, which must become durable."""
+    """The books take orders and write them: ``write`` hands in something small, which must become
+    durable in time behind all that waits.
+    """
 
     def check() -> str | None:
         write().result(CHECK_SECONDS)
         return None
-
-    return check
-
-
-def at_most(count: Callable[[], int], limit: int) -> Check:
-    """Not more than ``limit`` wait."""
-
-    def check() -> str | None:
-        waiting = count()
-        return f"{waiting} wait, more than {limit}" if waiting > limit else None
 
     return check
 

@@ -9,21 +9,18 @@ for: one on a path with a price for GET is refused before it opens.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
-from uuid import uuid4
 
-from channelpay.observe import Outcome
-from channelpay.payee.checkout import BODY_BYTES_MAX, Answer, Checkout
+from channelpay.payee.checkout import Answer, Checkout
+from channelpay.payee.delivery import BodyDigest, Delivery
 from channelpay.payee.payee import Payee
-from channelpay.payee.payment import Payment
 from channelpay.payee.prices import Quote
 from channelpay.payee.request import Request
 from channelpay.payee.verifier import Paid
-from channelpay.protocol.sse import MEDIA_TYPE, NeedVoucher, need_voucher_event, receipt_event
+from channelpay.protocol.sse import NeedVoucher, need_voucher_event
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -32,7 +29,6 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _POLICY_VIOLATION = 1008
-_EVENT_ENDS = (b"\n\n", b"\r\r", b"\r\n\r\n")
 
 
 class PaymentMiddleware:
@@ -85,11 +81,11 @@ class PaymentMiddleware:
         else:
             await delivery.end_replaced()
         finally:
-            await delivery.end()
+            await delivery.finish()
 
 
-class _Delivery:
-    """One paid request on its way through the application: it ends delivered or released."""
+class _Delivery(Delivery):
+    """A :class:`~channelpay.payee.delivery.Delivery` by ASGI's receive and send."""
 
     def __init__(
         self,
@@ -100,26 +96,16 @@ class _Delivery:
         send: Send,
         began: float,
     ) -> None:
-        self._checkout = checkout
-        self._request = request
+        super().__init__(checkout, request, paid, self.ask, began)
         self._client = client
-        self.receive = client.receive
         self._send = send
-        self._began = began
-        self._status: int | None = None
-        self._seconds = 0.0
-        self._undelivered = True
-        self._released = False
-        self._started = self._ended = False
-        self._streams = self._replaced = False
-        self._tail = b""
-        self.payment = Payment(checkout.payee, paid, self.ask)
+        self._replaced = False
+        self.receive = client.receive
 
     async def send(self, message: Message) -> None:
         """ASGI's send for the application."""
         if message["type"] == "http.response.start":
-            # A framework makes a page of its own of the refusal that the application let through.
-            self._replaced = message["status"] >= 500 and self.payment.refusal is not None
+            self._replaced = self.replaces(message["status"])
             if not self._replaced:
                 await self._start(message)
         elif self._started and message["type"] == "http.response.body":
@@ -129,27 +115,22 @@ class _Delivery:
 
     async def ask(self, need: NeedVoucher) -> bool:
         """Tell the client, between two events of a stream, what to promise."""
-        if not self._streams or self._ended or await self._client.is_gone():
-            return False
-        if self._tail and not self._tail.endswith(_EVENT_ENDS):
+        if not self.is_between_events or await self._client.is_gone():
             return False
         event = need_voucher_event(need)
         await self._send({"type": "http.response.body", "body": event, "more_body": True})
         return True
 
     async def end_refused(self) -> bool:
-        """End what a refused charge broke off; False if that is not what happened, or the client
-        could take a part for the whole.
-        """
-        refusal = self.payment.refusal
-        if refusal is None or self._ended or (self._started and not self._streams):
+        """End what a refused charge broke off; False if the client cannot be told."""
+        if not self.ends_refused:
             return False
         if self._started:
             await self._send_body({"type": "http.response.body", "body": b""})
         else:
-            await self._release()
-            quote = self.payment.paid.quote
-            await _answer(self._send, self._checkout.refusal(refusal, self._request, quote))
+            answer = self.refusal()
+            await self._wait_until_released()
+            await _answer(self._send, answer)
         return True
 
     async def end_replaced(self) -> None:
@@ -157,47 +138,28 @@ class _Delivery:
         if self._replaced:
             await self.end_refused()
 
-    async def end(self) -> None:
-        """The application is done, or failed: a charge that delivered nothing goes back."""
+    async def finish(self) -> None:
+        """The application is done, or failed."""
         self._client.leave()
-        await self._release()
-        if self.payment.is_metered or not self._started:
-            self._seconds = time.perf_counter() - self._began
-        outcome = Outcome.RELEASED if self._released else Outcome.PAID
-        self._checkout.delivered(self._request, self.payment, self._status, outcome, self._seconds)
+        self.end()
+        await self._wait_until_released()
 
     async def _start(self, message: Message) -> None:
-        self._started = True
-        self._status = message["status"]
-        self._seconds = time.perf_counter() - self._began
-        if message["status"] >= 400 or await self._client.is_gone():
-            await self._release()
-        else:
-            self._undelivered = False
-            headers = message.get("headers", ())
-            paid = self.payment.paid
-            self._streams = self.payment.is_metered and _takes_events(headers)
-            message = {**message, "headers": self._checkout.paid_headers(headers, paid)}
-        await self._send(message)
+        if message["status"] < 400 and await self._client.is_gone():
+            self.release()
+        headers = self.begin(message["status"], message.get("headers", ()))
+        await self._wait_until_released()
+        self.delivered()
+        await self._send({**message, "headers": headers})
 
     async def _send_body(self, message: Message) -> None:
-        self._ended = not message.get("more_body", False)
-        if self._streams:
-            body = message.get("body", b"")
-            self._tail = (self._tail + body)[-4:]
-            if self._ended:
-                receipt = self._checkout.payee.receipt(self.payment.paid)
-                message = {**message, "body": body + receipt_event(receipt)}
-        await self._send(message)
+        body = message.get("body", b"")
+        part = self.part(body, is_last=not message.get("more_body", False))
+        await self._send(message if part is body else {**message, "body": part})
 
-    async def _release(self) -> None:
-        """Wait for it, so that the books are right when the client reads that it failed."""
-        if self._undelivered:
-            self._undelivered = False
-            self._released = True
-            released = self._checkout.payee.register.release(self.payment.paid.accepted)
-            if released is not None:
-                await asyncio.wait([asyncio.wrap_future(released)])
+    async def _wait_until_released(self) -> None:
+        if self.releasing is not None:
+            await asyncio.wait([asyncio.wrap_future(self.releasing)])
 
 
 class _Client:
@@ -222,18 +184,13 @@ class _Client:
             self._peeking = None
 
     async def body_digest(self) -> str:
-        """SHA-256 of the whole body, which is kept for the application; something that never comes
-        again for a body over :data:`~channelpay.payee.checkout.BODY_BYTES_MAX`.
-        """
-        digest, size = hashlib.sha256(), 0
-        while size <= BODY_BYTES_MAX:
+        """What tells the body apart; it is kept for the application."""
+        digest, more = BodyDigest(), True
+        while more:
             message = self._seen(await self._receive())
             self._early.append(message)
-            digest.update(message.get("body", b""))
-            size += len(message.get("body", b""))
-            if not message.get("more_body", False):
-                return f"sha256:{digest.hexdigest()}"
-        return f"long:{uuid4()}"
+            more = digest.add(message.get("body", b"")) and message.get("more_body", False)
+        return digest.text()
 
     async def is_gone(self) -> bool:
         """Whether the server knows already that the client has gone. Does not wait for it."""
@@ -262,7 +219,7 @@ class _Client:
 def request_of(scope: Scope) -> Request:
     """The request of an ASGI scope; a WebSocket begins with a GET."""
     return Request(
-        scope.get("method", "GET"),
+        scope.get("method", "GET").upper(),
         scope["path"],
         scope.get("query_string", b""),
         scope["headers"],
@@ -274,11 +231,3 @@ def request_of(scope: Scope) -> Request:
 async def _answer(send: Send, answer: Answer) -> None:
     await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
     await send({"type": "http.response.body", "body": answer.body})
-
-
-def _takes_events(headers: Any) -> bool:
-    """Whether events of ours may stand between the application's own."""
-    values = {name.lower(): value.lower() for name, value in headers}
-    kind = values.get(b"content-type", b"").split(b";")[0].strip()
-    fixed = values.keys() & {b"content-encoding", b"content-length"}
-    return bool(kind == MEDIA_TYPE.encode()) and not fixed

@@ -129,7 +129,7 @@ class Payee:
             opened.callback(observer.stopped)
             watcher.start()
             checks = {
-                "books": durable(lambda: books.accept([])),
+                "books": durable(lambda: books.save_cursor("readiness", str(time.time()))),
                 "chain": within(CHAIN_SECONDS, lambda: watcher.followed_at),
             }
             if (file := sqlite_file(store)) is not None:

@@ -19,24 +19,20 @@ AskForVoucher = Callable[[NeedVoucher], Awaitable[bool]]
 """Tells the client what it has to promise; False if it cannot be told now."""
 
 
-class Payment:
-    """One paid request. ``price`` is what its unit costs and ``charged`` what it has cost so far,
-    in base units of ``token``.
+class PaymentFacts:
+    """What a payment of one request is. ``price`` is what its unit costs and ``charged`` what it
+    has cost so far, in base units of ``token``.
     """
 
-    def __init__(self, payee: Payee, paid: Paid, ask: AskForVoucher) -> None:
-        self._payee = payee
-        self._ask = ask
-        self._one_at_a_time = asyncio.Lock()
+    def __init__(self, paid: Paid) -> None:
         self.paid = paid
         self.price = paid.price
         self.unit = paid.quote.unit
         self.charged = paid.price if paid.quote.charged and not paid.quote.metered else 0
-        self.refusal: PaymentRefused | None = None
 
     @property
     def is_metered(self) -> bool:
-        """Whether :meth:`charge` says what it costs."""
+        """Whether ``charge`` says what it costs."""
         return self.paid.quote.metered and self.paid.quote.charged
 
     @property
@@ -60,6 +56,21 @@ class Payment:
     def spent(self) -> int:
         """What was charged on this channel in all, as of the last charge."""
         return self._record.spent
+
+    @property
+    def _record(self) -> ChannelRecord:
+        return self.paid.record
+
+
+class Payment(PaymentFacts):
+    """The payment of one request, for an application on the payee's event loop."""
+
+    def __init__(self, payee: Payee, paid: Paid, ask: AskForVoucher) -> None:
+        super().__init__(paid)
+        self._payee = payee
+        self._ask = ask
+        self._one_at_a_time = asyncio.Lock()
+        self.refusal: PaymentRefused | None = None
 
     async def charge(self, amount: int) -> None:
         """Charge ``amount`` base units more; when this returns, they are ours. Charge first, then
@@ -86,10 +97,6 @@ class Payment:
                 self.refusal = refusal
                 raise
 
-    @property
-    def _record(self) -> ChannelRecord:
-        return self.paid.record
-
     async def _charge_up_to(self, total: int) -> None:
         payment_id = self.paid.accepted.payment_id
         assert payment_id is not None  # A metered purchase has one.
@@ -103,7 +110,6 @@ class Payment:
             else:
                 self.paid = self.paid._replace(accepted=accepted)
                 self.charged = total
-                self._payee.observer.charged(self.token, accepted.charged)
                 return
 
     async def _refilled(self, refusal: InsufficientBalance) -> bool:

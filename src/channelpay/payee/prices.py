@@ -3,8 +3,9 @@
 A path is exact, or a pattern: ``*`` and ``?`` stay within one segment, ``**`` crosses segments. A
 price of 0 makes free; what no rule matches is free. Many applications serve ``/page/`` like
 ``/page``: a path that ends in ``/`` costs what the dearer of the two spellings costs, unless the
-rule that prices it ends in ``/`` itself. A path longer than 4096 characters is not matched: it
-costs what the dearest rule says. HEAD goes by the rules of GET, and is asked a
+rule that prices it ends in ``/`` itself. Some serve ``/Page`` like ``/page``: what costs more if
+capitals and forms of letters do not count, costs that. A path longer than 4096 characters is not
+matched: it costs what the dearest rule says. HEAD goes by the rules of GET, and is asked a
 credential but charged nothing, so that a client can send a voucher without fetching anything; a
 rule that names HEAD does charge it. OPTIONS is priced only by a rule that names it, since a
 browser's preflight request cannot carry a credential.
@@ -22,6 +23,7 @@ import posixpath
 import re
 import time
 import tomllib
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, reduce
@@ -46,6 +48,7 @@ KNOWN_CHARACTERS_MAX = 512
 RELOAD_SECONDS = 1.0
 """How often a price file is looked at, at most."""
 _PIECES = re.compile(r"\*\*|.", re.DOTALL)
+_NAME_ENDS = re.compile(r"(?<=[^/. ])[. ]+(?=/|\Z)")
 _METHOD = re.compile(r"[A-Z]{1,20}\Z")
 _UNIT = re.compile(r"[a-z][a-z0-9_-]{0,31}\Z")
 _RULE_KEYS = ("path", "price", "method", "unit", "description")
@@ -163,6 +166,7 @@ _Amounts: TypeAlias = tuple[Price, ...]
 class _Row:
     rule: PriceRule
     pattern: _Pattern
+    pattern_alike: _Pattern
     prices: _Amounts | Callable[[Request], _Amounts]
 
     def is_for(self, method: str) -> bool:
@@ -405,7 +409,8 @@ def _row(number: int, rule: PriceRule, tokens: Sequence[Token]) -> _Row:
             parse_text(rule.description, "description", TEXT_MAX)
     except InputError as error:
         raise ConfigError(f"{where}, {error.detail}") from error
-    return _Row(rule, _Pattern(rule.path), _prices(rule.price, tokens, where))
+    patterns = (_Pattern(rule.path), _Pattern(_alike(rule.path)))
+    return _Row(rule, *patterns, _prices(rule.price, tokens, where))
 
 
 def _prices(
@@ -433,15 +438,22 @@ def _fixed(price: HumanPrice, tokens: Sequence[Token], where: str) -> _Amounts:
 
 
 def _pricing(rows: Sequence[_Row], path: str) -> list[_Spelling]:
-    """The rules that price a path: its own, and that of its spelling without the last ``/``."""
+    """The rules that price a path: its own, that of the paths which are alike, and those of its
+    spelling without the last ``/``.
+    """
     found = _first(rows, path)
-    if path == "/" or not path.endswith("/") or any(one.row.rule.path[-1] == "/" for one in found):
+    has_own = found and all(one.row.rule.path.endswith("/") for one in found)
+    if path == "/" or not path.endswith("/") or has_own:
         return found
     return found + _first(rows, path[:-1])
 
 
 def _first(rows: Sequence[_Row], path: str) -> list[_Spelling]:
-    return [_Spelling(row, path) for row in rows if row.pattern.matches(path)][:1]
+    alike = _alike(path)
+    exact = next((row for row in rows if row.pattern.matches(path)), None)
+    loose = next((row for row in rows if row.pattern_alike.matches(alike)), None)
+    found = [exact] if loose is exact else [exact, loose]
+    return [_Spelling(row, path) for row in found if row is not None]
 
 
 def _dearest(found: Sequence[_Spelling], request: Request) -> Quote | None:
@@ -472,6 +484,19 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _alike(path: str) -> str:
+    """The same for all paths that some server or file system takes for one: other capitals, other
+    forms of a letter, invisible characters, dots and spaces at the end of a name.
+    """
+    if path.isascii():
+        plain = path.lower()
+    else:
+        folded = unicodedata.normalize("NFKC", path).casefold()
+        composed = unicodedata.normalize("NFKC", folded)
+        plain = "".join(one for one in composed if unicodedata.category(one) != "Cf")
+    return _NAME_ENDS.sub("", plain)
 
 
 def _without_detours(path: str) -> str:

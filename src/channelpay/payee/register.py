@@ -13,7 +13,7 @@ from typing import TypeVar
 from channelpay.errors import ChannelPayError, StoreUnavailable
 from channelpay.observe import Observer
 from channelpay.payee.threads import BoundedThreads
-from channelpay.protocol.rules import Order, Outcome, Payment
+from channelpay.protocol.rules import Order, Outcome, Payment, Purchase
 from channelpay.protocol.types import Channel, ChannelId
 from channelpay.store import Accepted, Answer, Store
 
@@ -39,14 +39,20 @@ class Register:
     async def accept(self, order: Order) -> Accepted:
         """See :meth:`channelpay.store.base.Store.accept`; a refusal is raised.
 
-        If the caller is cancelled and the order was taken nevertheless, its charge is given back.
+        If the caller is cancelled and a purchase was taken nevertheless, it is given back. A charge
+        stays: what the response delivered before it was paid for by the same payment.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Accepted] = loop.create_future()
         self._waiting.append((order, future))
         if len(self._waiting) == 1:
             loop.call_soon(self._hand_in, loop)
-        return await future
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if not future.cancelled() and future.exception() is None:
+                self._take_back(order, future.result())
+            raise
 
     async def read(self, work: Callable[[Store], T]) -> T:
         """What the store says, in a thread if it is on another machine."""
@@ -99,20 +105,32 @@ class Register:
     def _tell(self, waiting: _Waiting, done: Future[list[Answer]]) -> None:
         error = done.exception()
         answers = [_fresh(error) for _ in waiting] if error is not None else done.result()
-        for (_, future), answer in zip(waiting, answers, strict=True):
+        for (order, future), answer in zip(waiting, answers, strict=True):
             if isinstance(answer, Accepted):
-                self._tell_accepted(future, answer)
+                self._tell_accepted(order, future, answer)
             elif not future.cancelled():
                 future.set_exception(answer)
 
-    def _tell_accepted(self, future: asyncio.Future[Accepted], accepted: Accepted) -> None:
+    def _tell_accepted(
+        self, order: Order, future: asyncio.Future[Accepted], accepted: Accepted
+    ) -> None:
         for waiting in self._raised.get(accepted.record.channel_id, ()):
             if not waiting.done():
                 waiting.set_result(None)
+        token = accepted.record.channel.token
+        if accepted.is_new:
+            self._observer.accepted(token)
+        if accepted.charged:
+            self._observer.charged(token, accepted.charged)
         if future.cancelled():
-            self.release(accepted)
+            self._take_back(order, accepted)
         else:
             future.set_result(accepted)
+
+    def _take_back(self, order: Order, accepted: Accepted) -> None:
+        """Nobody waits for it any more."""
+        if isinstance(order, Purchase):
+            self.release(accepted)
 
     def _released(self, channel: Channel, done: Future[Payment]) -> None:
         error = done.exception()

@@ -200,10 +200,6 @@ class Verifier:
             quote.metered and quote.charged,
         )
         accepted = await self.register.accept(purchase)
-        if accepted.charged:
-            token = accepted.record.channel.token
-            self._observer.accepted(token)
-            self._observer.charged(token, accepted.charged)
         return Paid(accepted, challenge.id, price, quote)
 
     async def _open(

@@ -26,7 +26,7 @@ from channelpay.chain.events import (
 from channelpay.errors import ChainReverted, ChannelPayError
 from channelpay.observe import Observer
 from channelpay.payee.chain_link import ChainLink, with_deposit
-from channelpay.payee.closer import Closer
+from channelpay.payee.closer import Closer, Taken
 from channelpay.payee.terms import Terms
 from channelpay.protocol.rules import ChannelRecord
 from channelpay.protocol.text import to_hex
@@ -103,6 +103,7 @@ class Watcher:
                 self._observer.follow_failed(error.code)
                 _log.warning("the chain could not be followed: %s", error.detail)
             except Exception:  # noqa: BLE001  a bug must not end the watch
+                self._observer.follow_failed(ChannelPayError.code)
                 _log.exception("the chain could not be followed")
 
     def _follow(self) -> None:
@@ -146,26 +147,28 @@ class Watcher:
 
     def _closed(self, closer: Closer, record: ChannelRecord) -> bool:
         """Close one channel; one that fails is tried again with the next step."""
-        name = to_hex(record.channel_id)
         try:
             taken = closer.close(record)
         except ChannelPayError as error:
-            _log.warning("%s, whose payer wants it closed, is still open: %s", name, error.detail)
+            _log.warning(
+                "a channel is still open whose payer wants it closed: %s",
+                error.detail,
+                extra=_facts(record),
+            )
             if isinstance(error, ChainReverted):
                 self._settle(closer, record)
             return False
-        _log.info("closed %s at its payer's request: %s", name, to_hex(taken.transaction_hash))
+        _log.info("closed a channel at its payer's request", extra=_facts(record, taken))
         return True
 
     def _settle(self, closer: Closer, record: ChannelRecord) -> None:
         """Take what is owed without paying the payer, whose wallet may be what stops the close."""
-        name = to_hex(record.channel_id)
         try:
             taken = closer.settle(record)
         except ChannelPayError as error:
-            _log.warning("%s is not settled either: %s", name, error.detail)
+            _log.warning("it is not settled either: %s", error.detail, extra=_facts(record))
         else:
-            _log.info("settled %s instead: %s", name, to_hex(taken.transaction_hash))
+            _log.info("settled it instead", extra=_facts(record, taken))
 
     def _ours(self, records: Iterable[ChannelRecord]) -> list[ChannelRecord]:
         """Books may hold channels of an earlier contract, token or payee."""
@@ -198,3 +201,9 @@ def _parse_cursor(text: str) -> BlockCursor:
 def _is_owed(record: ChannelRecord) -> bool:
     closing = record.chain.status is ChannelStatus.CLOSING
     return closing and record.accepted > record.chain.settled
+
+
+def _facts(record: ChannelRecord, taken: Taken | None = None) -> dict[str, str]:
+    """What a log line is about, in fields of their own."""
+    facts = {"channelId": to_hex(record.channel_id)}
+    return facts if taken is None else facts | {"txHash": to_hex(taken.transaction_hash)}

@@ -28,12 +28,13 @@ CommitObserver = Callable[[int, float], None]
 class Accepted:
     """The channel after an order. ``payment_id`` names the charge that this request was served
     for: the earlier one for a retry, None where nothing was to pay. ``charged`` is what this order
-    added to it.
+    added to it, and ``is_new`` whether it began it.
     """
 
     record: ChannelRecord
     payment_id: int | None
     charged: int = 0
+    is_new: bool = False
 
 
 Answer = Accepted | ChannelPayError

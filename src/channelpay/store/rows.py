@@ -75,7 +75,8 @@ class Rows:
         if decision.record is not record:
             self.records[order.channel_id] = verdicts.records[order.channel_id] = decision.record
         number = self._note(decision, payment_id, verdicts)
-        return Accepted(decision.record, number, decision.record.spent - record.spent)
+        charged = decision.record.spent - record.spent
+        return Accepted(decision.record, number, charged, decision.payment is not None)
 
     def _note(self, decision: Decision, payment_id: int | None, verdicts: Verdicts) -> int | None:
         """Enter the payment that was decided on; its number."""

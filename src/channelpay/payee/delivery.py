@@ -1,0 +1,153 @@
+"""One paid request on its way through an application: what is sent of the application's response,
+what in its place, and whether the charge stands. Knows no server and does no I/O of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable
+from concurrent.futures import Future
+from uuid import uuid4
+
+from channelpay.observe import Outcome
+from channelpay.payee.checkout import BODY_BYTES_MAX, Answer, Checkout, Headers
+from channelpay.payee.payment import AskForVoucher, Payment
+from channelpay.payee.request import Request
+from channelpay.payee.verifier import Paid
+from channelpay.protocol import rules
+from channelpay.protocol.sse import MEDIA_TYPE, receipt_event
+from channelpay.protocol.wire import Receipt
+
+_EVENT_ENDS = (b"\n\n", b"\r\r", b"\r\n\r\n")
+
+
+class Delivery:
+    """Whoever serves tells it what the application does, in the order of the methods, and sends
+    what it returns. It ends delivered, or released: then nothing was charged.
+
+    ``ask`` is how the application's charges reach the client; ``began`` is when the request
+    arrived, by :func:`time.perf_counter`.
+    """
+
+    def __init__(
+        self, checkout: Checkout, request: Request, paid: Paid, ask: AskForVoucher, began: float
+    ) -> None:
+        self.payment = Payment(checkout.payee, paid, ask)
+        self.releasing: Future[rules.Payment] | None = None
+        """Done when the books have it back; to be waited for before the client reads a failure."""
+        self._checkout = checkout
+        self._request = request
+        self._began = began
+        self._status: int | None = None
+        self._seconds = 0.0
+        self._undelivered = True
+        self._released = False
+        self._started = self._streams = self._complete = self._ended = False
+        self._tail = b""
+
+    def replaces(self, status: int) -> bool:
+        """Whether the application's response is a page that a framework made of the refusal which
+        the application let through: then :meth:`refusal` is sent.
+        """
+        return status >= 500 and self.payment.refusal is not None
+
+    def begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+        """The response begins; its headers as they are to be sent. One that says that it failed is
+        released.
+        """
+        self._started = True
+        self._status = status
+        self._seconds = time.perf_counter() - self._began
+        if status >= 400:
+            self.release()
+        if self._released:
+            return list(headers)
+        headers = self._checkout.paid_headers(headers, self.payment.paid)
+        self._streams = self.payment.is_metered and _takes_events(headers)
+        return headers
+
+    def delivered(self) -> None:
+        """The client is getting the response: from now on the charge stands."""
+        self._undelivered = False
+
+    def part(self, body: bytes, *, is_last: bool) -> bytes:
+        """A part of the body as it is to be sent; the last one of a stream has the receipt."""
+        self._complete = is_last
+        if not self._streams:
+            return body
+        self._tail = (self._tail + body)[-4:]
+        return body + receipt_event(self._receipt()) if is_last else body
+
+    @property
+    def is_between_events(self) -> bool:
+        """Whether an event of ours may be sent now."""
+        within = self._tail and not self._tail.endswith(_EVENT_ENDS)
+        return self._streams and not self._complete and not within
+
+    @property
+    def ends_refused(self) -> bool:
+        """Whether a refused charge broke the application off, and the client can be told so: a
+        stream ends with its receipt, and a response that has not begun is :meth:`refusal`. In all
+        others a part could be taken for the whole.
+        """
+        tellable = self._streams if self._started else True
+        return self.payment.refusal is not None and tellable and not self._complete
+
+    def refusal(self) -> Answer:
+        """What the application's charge was refused with, as the whole response."""
+        assert self.payment.refusal is not None
+        self.release()
+        quote = self.payment.paid.quote
+        return self._checkout.refusal(self.payment.refusal, self._request, quote)
+
+    def release(self) -> None:
+        """Nothing was delivered, or will be: give the charge back."""
+        if self._undelivered:
+            self._undelivered = False
+            self._released = True
+            self.releasing = self._checkout.payee.register.release(self.payment.paid.accepted)
+
+    def end(self) -> None:
+        """The application is done, or failed: a charge that delivered nothing goes back."""
+        if self._ended:
+            return
+        self._ended = True
+        self.release()
+        if self.payment.is_metered or not self._started:
+            self._seconds = time.perf_counter() - self._began
+        outcome = Outcome.RELEASED if self._released else Outcome.PAID
+        self._checkout.delivered(self._request, self.payment, self._status, outcome, self._seconds)
+
+    def _receipt(self) -> Receipt:
+        return self._checkout.payee.receipt(self.payment.paid)
+
+
+class BodyDigest:
+    """Tells the bodies of requests apart: a retry repeats its body."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+        self._size = 0
+
+    def add(self, piece: bytes) -> bool:
+        """Take more of the body; False when it is too long to be compared."""
+        self._digest.update(piece)
+        self._size += len(piece)
+        return self._size <= BODY_BYTES_MAX
+
+    def text(self) -> str:
+        """SHA-256 of the whole body, or something that never comes again for a body over
+        :data:`~channelpay.payee.checkout.BODY_BYTES_MAX`.
+        """
+        if self._size > BODY_BYTES_MAX:
+            return f"long:{uuid4()}"
+        return f"sha256:{self._digest.hexdigest()}"
+
+
+def _takes_events(headers: Headers) -> bool:
+    """Whether events of ours may stand between the application's own."""
+    values = {name.lower(): value.lower() for name, value in headers}
+    kind = values.get(b"content-type", b"").split(b";")[0].strip()
+    fixed = values.keys() & {b"content-encoding", b"content-length"}
+    return kind == MEDIA_TYPE.encode() and not fixed
