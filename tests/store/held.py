@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
+from dataclasses import dataclass, field
 from threading import Event
 from typing import Any
 
@@ -11,26 +12,28 @@ from channelpay.store.postgres_ledger import SaveCursor
 WAIT_SECONDS = 30
 
 
+@dataclass(frozen=True)
 class Hold(SaveCursor):
     """Work that goes on when the test says so. Any store takes it: PostgreSQL's writer as a verb
     for which nothing has to be loaded.
     """
 
-    def __init__(self) -> None:
-        super().__init__("hold", "")
-        self.arrived = Event()
-        self.go_on = Event()
+    name: str = "hold"
+    position: str = ""
+    arrived: Event = field(default_factory=Event)
+    go_on: Event = field(default_factory=Event)
 
     def __call__(self, ledger: object) -> None:
         self.arrived.set()
         assert self.go_on.wait(WAIT_SECONDS)
 
 
+@dataclass(frozen=True)
 class Broken(SaveCursor):
     """Work with a bug."""
 
-    def __init__(self) -> None:
-        super().__init__("broken", "")
+    name: str = "broken"
+    position: str = ""
 
     def __call__(self, ledger: object) -> None:
         raise ZeroDivisionError

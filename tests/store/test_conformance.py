@@ -218,6 +218,7 @@ def test_after_a_release_the_same_key_is_charged_anew(store: Store) -> None:
 
     assert again.payment_id != failed.payment_id
     assert again.record.spent == 10
+    assert order(store, purchase(10, 10, key="k")).payment_id == again.payment_id
 
 
 def test_a_retry_that_fails_does_not_take_the_delivered_charge_back(store: Store) -> None:

@@ -209,4 +209,4 @@ def test_a_store_agrees_with_the_model_after_any_sequence_of_verbs(
     machine = type(
         "Machine", (StoreMachine,), {"make": staticmethod(lambda: open_store(new_books()))}
     )
-    run_state_machine_as_test(machine, settings=settings(max_examples=60, stateful_step_count=30))
+    run_state_machine_as_test(machine, settings=settings(max_examples=40, stateful_step_count=30))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from contextlib import closing
 from pathlib import Path
 
@@ -48,17 +49,13 @@ def test_each_kind_of_url_opens_its_store(tmp_path: Path, postgres_url: str) -> 
         "postgrseql://site:s3cret@127.0.0.1/books",
         "postgresql://site:s3cret@127.0.0.1/books?no_such_setting=1",
         "postgresql://site:s3cret@[::1/books",
-        "postgresql://site:s3cret@127.0.0.1:port/books",
     ],
 )
 def test_a_refused_url_is_not_repeated_with_its_password(url: str) -> None:
     with pytest.raises(ConfigError) as refused:
         open_store(url)
 
-    error: BaseException | None = refused.value
-    while error is not None and not error.__suppress_context__:
-        assert "s3cret" not in str(error)
-        error = error.__cause__ or error.__context__
+    assert "s3cret" not in "".join(traceback.format_exception(refused.value))
 
 
 def test_without_its_driver_postgres_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

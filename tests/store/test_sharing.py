@@ -215,7 +215,7 @@ def test_what_waits_is_done_in_its_order_also_inside_one_transaction(
     assert cast("Any", anew.result()[0]).payment_id != first.payment_id
     assert closed.result().accepted == 110
     assert isinstance(late.result()[0], ChannelClosing)
-    assert spent_by_payments(store) == 60
+    assert spent_by_payments(store) == 70
 
 
 def test_a_bug_in_one_job_neither_kills_the_writer_nor_commits_its_group(

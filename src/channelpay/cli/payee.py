@@ -1,5 +1,5 @@
-"""``channelpay payee``: list, settle, close. The books are those of a site, which may run meanwhile
-or not.
+"""``channelpay payee``: list, settle, close, backup. The books are those of a site, which may run
+meanwhile or not.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ AGAIN = "A transaction may still be mined. Run the command again: nothing is tak
 
 @click.group()
 def payee() -> None:
-    """Take what is owed to you: list, settle and close the channels of a site.
+    """Take what is owed to you: list, settle and close the channels of a site, and keep its books.
 
     The site may run meanwhile, or be down. A CHANNEL is named by its id or the first digits of it.
     """
@@ -106,6 +106,24 @@ def close(
     _check_choice(names, everything=everything)
     with _open_desk(state, setting) as desk:
         return _take(output, desk, names, _CLOSE)
+
+
+@payee.command(epilog="Example: channelpay payee backup /mnt/backup/books-monday.sqlite3")
+@click.argument("to", metavar="TO", type=click.Path(path_type=Path))
+@state_option
+@json_option
+@pass_output
+def backup(output: Output, to: Path, state: Path) -> None:
+    """Copy the books into the new file TO, as they are at this moment.
+
+    The copy is checked, and on the disk when the command ends. It has every voucher that you can
+    still take money for: keep it as safe as the books.
+    """
+    from channelpay.store.backup import back_up
+
+    back_up(state / SITE_BOOKS, to)
+    members = {"backup": str(to), "bytes": to.stat().st_size}
+    output.show(members, lambda: facts_table({"Backup": str(to), "Bytes": str(members["bytes"])}))
 
 
 # --- steps of the commands -----------------------------------------------------------------------

@@ -195,8 +195,11 @@ def _idempotency_key(found: list[bytes]) -> str | None:
     if not found:
         return None
     key = found[0].decode("latin-1")
-    if len(found) > 1 or not 0 < len(key) <= IDEMPOTENCY_KEY_MAX or not key.isascii():
-        raise InputError(f"Idempotency-Key must be 1 to {IDEMPOTENCY_KEY_MAX} ASCII characters")
+    plain = 0 < len(key) <= IDEMPOTENCY_KEY_MAX and key.isascii() and key.isprintable()
+    if len(found) > 1 or not plain:
+        raise InputError(
+            f"Idempotency-Key must be 1 to {IDEMPOTENCY_KEY_MAX} printable ASCII characters"
+        )
     return key
 
 
@@ -209,7 +212,8 @@ def _resource(request: Request, hosts: list[bytes], body_digest: str) -> str:
     """Method, URL and body, as the ledger keeps it: a very long one by its beginning and its
     hash.
     """
-    resource = f"{request.method} {_url(request, hosts)}"
+    # PostgreSQL cannot keep a NUL in a text.
+    resource = f"{request.method} {_url(request, hosts)}".replace("\0", "%00")
     if body_digest:
         resource += f" body={body_digest}"
     if len(resource) <= RESOURCE_CHARS_MAX:

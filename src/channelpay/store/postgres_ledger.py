@@ -1,0 +1,464 @@
+"""The payee's books in PostgreSQL's SQL: what happens inside one transaction. Who opens and commits
+it is the business of :mod:`channelpay.store.postgres`.
+
+A transaction loads all that its verbs are about, decides on those rows in memory, and writes what
+changed: two round trips, however many verbs there are.
+
+Transactions never wait for each other in a circle: each inserts channels in the order of their ids,
+then locks all of its channels in the order of their ids, then writes cursors in the order of their
+names, and waits for nothing else.
+"""
+
+# ruff: noqa: S608  (the statements are put together from the constants below, at import)
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, LiteralString, TypeAlias
+
+from psycopg import Connection, Cursor, OperationalError
+
+from channelpay.errors import ChannelNotFound, NotFound
+from channelpay.protocol.rules import (
+    ChannelRecord,
+    Charge,
+    Order,
+    Outcome,
+    Payment,
+    begin_close,
+    close_failed,
+    release,
+)
+from channelpay.protocol.text import to_hex
+from channelpay.protocol.types import (
+    Address,
+    Channel,
+    ChannelId,
+    ChannelState,
+    ChannelStatus,
+    Voucher,
+)
+from channelpay.store.base import Answer, ChainView, StoredPayment
+from channelpay.store.rows import Rows
+
+_RECORD_COLUMNS: LiteralString = (
+    "channel_id, payer, payee, token, authorized_signer, salt,"
+    " status, deposit, settled, close_requested_at, accepted, spent, signature, closes_begun"
+)
+_PAYMENT_COLUMNS: LiteralString = (
+    "payment_id, channel_id, cumulative, price, resource, time, idempotency_key, outcome, attempts"
+)
+_SELECT_RECORD: LiteralString = (
+    f"SELECT {_RECORD_COLUMNS} FROM channelpay_channels WHERE channel_id = %s"
+)
+_SELECT_RECORDS: LiteralString = (
+    f"SELECT {_RECORD_COLUMNS} FROM channelpay_channels ORDER BY channel_id"
+)
+_SELECT_PAYMENTS: LiteralString = (
+    f"SELECT {_PAYMENT_COLUMNS} FROM channelpay_payments WHERE channel_id = %s ORDER BY payment_id"
+)
+_SELECT_UNSETTLED: LiteralString = (
+    "SELECT token, sum(accepted - settled) FROM channelpay_channels"
+    " WHERE status <> 'finalized' AND accepted > settled GROUP BY token"
+)
+_SELECT_CURSOR: LiteralString = "SELECT position FROM channelpay_cursors WHERE name = %s"
+
+_BEGIN: LiteralString = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+_INSERT_CHANNELS: LiteralString = (
+    f"INSERT INTO channelpay_channels ({_RECORD_COLUMNS}, seen_at_block)"
+    " SELECT * FROM unnest(%s::bytea[], %s::bytea[], %s::bytea[], %s::bytea[], %s::bytea[],"
+    " %s::bytea[], %s::text[], %s::text[]::numeric[], %s::text[]::numeric[], %s::bigint[],"
+    " %s::text[]::numeric[], %s::text[]::numeric[], %s::bytea[], %s::integer[], %s::bigint[])"
+    " AS new (channel_id) ORDER BY channel_id ON CONFLICT DO NOTHING RETURNING channel_id"
+)
+# A payment never changes its channel: so that is known before the channel is locked.
+_LOCK_CHANNELS: LiteralString = (
+    f"SELECT {_RECORD_COLUMNS}, seen_at_block FROM channelpay_channels"
+    " WHERE channel_id = ANY (%s::bytea[] || ARRAY("
+    "SELECT channel_id FROM channelpay_payments WHERE payment_id = ANY (%s::bigint[])))"
+    " ORDER BY channel_id FOR NO KEY UPDATE"
+)
+# Drawn while the channels are locked, so that the numbers of one channel's payments grow.
+_NEW_PAYMENT_IDS: LiteralString = (
+    "SELECT nextval('channelpay_payment_ids') FROM generate_series(1, %s)"
+)
+# The payments are read by statements of their own, after the one that waits for the locks: a
+# statement sees what was committed when it began.
+_SELECT_BY_NUMBER: LiteralString = (
+    f"SELECT {_PAYMENT_COLUMNS} FROM channelpay_payments WHERE payment_id = ANY (%s::bigint[])"
+)
+# A released charge with the same key is no earlier payment; so the unique index answers.
+_SELECT_BY_KEY: LiteralString = (
+    "SELECT found.* FROM unnest(%s::bytea[], %s::text[]) AS wanted (id, key)"
+    f" CROSS JOIN LATERAL (SELECT {_PAYMENT_COLUMNS} FROM channelpay_payments"
+    " WHERE channel_id = id AND idempotency_key = key AND outcome = 'charged' LIMIT 1) AS found"
+)
+_SELECT_BY_VOUCHER: LiteralString = (
+    "SELECT found.* FROM unnest(%s::bytea[], %s::text[]::numeric[], %s::text[])"
+    " AS wanted (id, amount, bought)"
+    f" CROSS JOIN LATERAL (SELECT {_PAYMENT_COLUMNS} FROM channelpay_payments"
+    " WHERE channel_id = id AND cumulative = amount AND resource = bought"
+    " AND idempotency_key IS NULL"
+    " AND hashtextextended(resource, 0) = hashtextextended(bought, 0)"
+    " ORDER BY payment_id DESC LIMIT 1) AS found"
+)
+
+# In this order: a charge that is given back makes room for another one with the same key.
+_UPDATE_PAYMENTS: LiteralString = (
+    "UPDATE channelpay_payments AS old"
+    " SET price = new.price, outcome = new.outcome, attempts = new.attempts"
+    " FROM unnest(%s::bigint[], %s::text[]::numeric[], %s::text[], %s::integer[])"
+    " AS new (payment_id, price, outcome, attempts) WHERE old.payment_id = new.payment_id"
+)
+_INSERT_PAYMENTS: LiteralString = (
+    f"INSERT INTO channelpay_payments ({_PAYMENT_COLUMNS})"
+    " SELECT * FROM unnest(%s::bigint[], %s::bytea[], %s::text[]::numeric[],"
+    " %s::text[]::numeric[], %s::text[], %s::bigint[], %s::text[], %s::text[], %s::integer[])"
+)
+_UPDATE_BOOKS: LiteralString = (
+    "UPDATE channelpay_channels AS old SET accepted = new.accepted, spent = new.spent,"
+    " signature = new.signature, closes_begun = new.closes_begun"
+    " FROM unnest(%s::bytea[], %s::text[]::numeric[], %s::text[]::numeric[], %s::bytea[],"
+    " %s::integer[]) AS new (channel_id, accepted, spent, signature, closes_begun)"
+    " WHERE old.channel_id = new.channel_id"
+)
+_UPDATE_CHAIN: LiteralString = (
+    "UPDATE channelpay_channels AS old SET status = new.status, deposit = new.deposit,"
+    " settled = new.settled, close_requested_at = new.close_requested_at,"
+    " seen_at_block = new.seen_at_block"
+    " FROM unnest(%s::bytea[], %s::text[], %s::text[]::numeric[], %s::text[]::numeric[],"
+    " %s::bigint[], %s::bigint[])"
+    " AS new (channel_id, status, deposit, settled, close_requested_at, seen_at_block)"
+    " WHERE old.channel_id = new.channel_id"
+)
+_UPSERT_CURSORS: LiteralString = (
+    "INSERT INTO channelpay_cursors (name, position)"
+    " SELECT * FROM unnest(%s::text[], %s::text[]) AS new (name) ORDER BY name"
+    " ON CONFLICT (name) DO UPDATE SET position = excluded.position"
+)
+
+_Row: TypeAlias = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """:meth:`channelpay.store.base.Store.release`, as the verbs below are the others of that name:
+    what is to be done, so that it is known what to load before it is done.
+    """
+
+    payment_id: int
+
+    def __call__(self, books: Books) -> Payment:
+        return books.release(self.payment_id)
+
+
+@dataclass(frozen=True, slots=True)
+class BeginClose:
+    channel_id: ChannelId
+    voucher: Voucher | None
+
+    def __call__(self, books: Books) -> ChannelRecord:
+        return books.change(begin_close(books.known(self.channel_id), self.voucher))
+
+
+@dataclass(frozen=True, slots=True)
+class CloseFailed:
+    channel_id: ChannelId
+
+    def __call__(self, books: Books) -> ChannelRecord:
+        return books.change(close_failed(books.known(self.channel_id)))
+
+
+@dataclass(frozen=True, slots=True)
+class AddChannel:
+    channel_id: ChannelId
+    channel: Channel
+    view: ChainView
+
+    def __call__(self, books: Books) -> ChannelRecord:
+        books.reveal(self.channel_id)
+        return books.update_chain(self.channel_id, self.view)
+
+    def row(self) -> _Row:
+        """For :data:`_INSERT_CHANNELS`."""
+        channel, state = self.channel, self.view.state
+        accounts = (channel.payer, channel.payee, channel.token, channel.authorized_signer)
+        described = (self.channel_id, *accounts, channel.salt)
+        return (*described, *_state_row(state), "0", "0", b"", 0, self.view.block)
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateChain:
+    channel_id: ChannelId
+    view: ChainView
+
+    def __call__(self, books: Books) -> ChannelRecord:
+        return books.update_chain(self.channel_id, self.view)
+
+
+@dataclass(frozen=True, slots=True)
+class SaveCursor:
+    name: str
+    position: str
+
+    def __call__(self, books: Books) -> None:
+        books.cursors[self.name] = self.position
+
+
+class Books:
+    """The rows that one transaction is about, and which of them have to be written."""
+
+    def __init__(self, loaded: _Loaded) -> None:
+        inserted = {row[0] for row in loaded.inserted}
+        records = {row[0]: _record(row[:-1]) for row in loaded.channels}
+        self._hidden = {channel_id: records.pop(channel_id) for channel_id in inserted}
+        self._blocks = {row[0]: row[-1] for row in loaded.channels}
+        new_ids = (payment_id for (payment_id,) in loaded.new_payment_ids)
+        self._rows = Rows(new_ids, records.values(), map(_payment, loaded.payments))
+        self.records: dict[ChannelId, ChannelRecord] = {}
+        self.added: dict[int, Payment] = {}
+        self.updated: dict[int, Payment] = {}
+        self.views: dict[ChannelId, ChainView] = {}
+        self.cursors: dict[str, str] = {}
+
+    def accept(self, orders: Sequence[Order]) -> list[Answer]:
+        """See :meth:`channelpay.store.base.Store.accept`."""
+        verdicts = self._rows.decide(orders)
+        self.records.update(verdicts.records)
+        self.added.update(verdicts.added)
+        for payment_id, payment in verdicts.updated.items():
+            self._note(payment_id, payment)
+        return verdicts.answers
+
+    def release(self, payment_id: int) -> Payment:
+        payment = self._rows.payments.get(payment_id)
+        if payment is None:
+            raise NotFound(f"no payment {payment_id}")
+        record, released = release(self.known(payment.channel_id), payment)
+        self._rows.payments[payment_id] = released
+        self._note(payment_id, released)
+        self.change(record)
+        return released
+
+    def known(self, channel_id: ChannelId) -> ChannelRecord:
+        record = self._rows.records.get(channel_id)
+        if record is None:
+            raise ChannelNotFound(channelId=to_hex(channel_id))
+        return record
+
+    def change(self, record: ChannelRecord) -> ChannelRecord:
+        self._rows.records[record.channel_id] = self.records[record.channel_id] = record
+        return record
+
+    def reveal(self, channel_id: ChannelId) -> None:
+        """A channel that this transaction inserted is known from its verb on, not before."""
+        record = self._hidden.pop(channel_id, None)
+        if record is not None:
+            self._rows.records[channel_id] = record
+
+    def update_chain(self, channel_id: ChannelId, view: ChainView) -> ChannelRecord:
+        record = self.known(channel_id)
+        if view.block < self._blocks[channel_id]:
+            return record
+        self._blocks[channel_id] = view.block
+        self.views[channel_id] = view
+        updated = replace(record, chain=view.state)
+        self._rows.records[channel_id] = updated
+        return updated
+
+    def _note(self, payment_id: int, payment: Payment) -> None:
+        (self.added if payment_id in self.added else self.updated)[payment_id] = payment
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """The rows of one transaction, as the statements gave them."""
+
+    inserted: list[_Row]
+    channels: list[_Row]
+    new_payment_ids: list[_Row]
+    payments: list[_Row]
+
+
+@dataclass(slots=True)
+class _Wanted:
+    """What a transaction's orders and verbs are about."""
+
+    channel_ids: set[ChannelId] = field(default_factory=set)
+    payment_ids: set[int] = field(default_factory=set)
+    keys: set[tuple[ChannelId, str]] = field(default_factory=set)
+    vouchers: set[tuple[ChannelId, str, str]] = field(default_factory=set)
+    channels: dict[ChannelId, _Row] = field(default_factory=dict)
+    new_payments_max: int = 0
+
+    def add_order(self, order: Order) -> None:
+        self.channel_ids.add(order.channel_id)
+        if isinstance(order, Charge):
+            self.payment_ids.add(order.payment_id)
+            return
+        self.new_payments_max += 1
+        if order.idempotency_key is not None:
+            self.keys.add((order.channel_id, order.idempotency_key))
+        else:
+            amount = str(order.voucher.cumulative_amount)
+            self.vouchers.add((order.channel_id, amount, order.resource))
+
+    def add_verb(self, verb: Callable[[Books], Any]) -> None:
+        match verb:
+            case Release(payment_id):
+                self.payment_ids.add(payment_id)
+            case BeginClose(channel_id) | CloseFailed(channel_id) | UpdateChain(channel_id):
+                self.channel_ids.add(channel_id)
+            case AddChannel(channel_id):
+                self.channel_ids.add(channel_id)
+                self.channels.setdefault(channel_id, verb.row())
+            case SaveCursor():
+                pass
+            case _:
+                raise TypeError(f"nobody knows what {verb!r} is about")
+
+
+def load(
+    connection: Connection[Any], orders: Iterable[Order], verbs: Iterable[Callable[[Books], Any]]
+) -> Books:
+    """Begin a transaction, and lock and load all that it is about: one round trip."""
+    wanted = _Wanted()
+    for order in orders:
+        wanted.add_order(order)
+    for verb in verbs:
+        wanted.add_verb(verb)
+    with connection.pipeline():
+        connection.execute(_BEGIN)
+        inserted = _execute(connection, _INSERT_CHANNELS, wanted.channels.values())
+        locked = _lock(connection, wanted)
+        new_payment_ids = _new_payment_ids(connection, wanted)
+        payments = [
+            _execute(connection, _SELECT_BY_NUMBER, ((one,) for one in wanted.payment_ids)),
+            _execute(connection, _SELECT_BY_KEY, wanted.keys),
+            _execute(connection, _SELECT_BY_VOUCHER, wanted.vouchers),
+        ]
+    found = {row[0]: row for cursor in payments for row in _rows(cursor)}
+    return Books(
+        _Loaded(_rows(inserted), _rows(locked), _rows(new_payment_ids), list(found.values()))
+    )
+
+
+def write(connection: Connection[Any], books: Books) -> None:
+    """Write what changed and commit: one round trip. What fails before the commit is not
+    committed: the server skips the rest of a pipeline after an error.
+    """
+    with connection.pipeline():
+        updated = ((number, *_outcome_row(one)) for number, one in books.updated.items())
+        _execute(connection, _UPDATE_PAYMENTS, updated)
+        added = (_payment_row(number, one) for number, one in books.added.items())
+        _execute(connection, _INSERT_PAYMENTS, added)
+        records = ((r.channel_id, *_books_row(r)) for r in books.records.values())
+        _execute(connection, _UPDATE_BOOKS, records)
+        views = ((one, *_state_row(v.state), v.block) for one, v in books.views.items())
+        _execute(connection, _UPDATE_CHAIN, views)
+        _execute(connection, _UPSERT_CURSORS, books.cursors.items())
+        committed = connection.execute("COMMIT")
+    if committed.statusmessage != "COMMIT":
+        raise OperationalError("the server rolled the transaction back")
+
+
+class Reader:
+    """What is read outside of the writer's transactions."""
+
+    def __init__(self, connection: Connection[Any]) -> None:
+        self._connection = connection
+
+    def record(self, channel_id: ChannelId) -> ChannelRecord | None:
+        row = self._connection.execute(_SELECT_RECORD, (channel_id,)).fetchone()
+        return None if row is None else _record(row)
+
+    def records(self) -> list[ChannelRecord]:
+        return [_record(row) for row in self._connection.execute(_SELECT_RECORDS)]
+
+    def payments(self, channel_id: ChannelId) -> list[StoredPayment]:
+        return [_payment(row) for row in self._connection.execute(_SELECT_PAYMENTS, (channel_id,))]
+
+    def unsettled(self) -> dict[Address, int]:
+        sums = self._connection.execute(_SELECT_UNSETTLED)
+        return {Address(token): amount for token, amount in sums}
+
+    def cursor(self, name: str) -> str | None:
+        row = self._connection.execute(_SELECT_CURSOR, (name,)).fetchone()
+        return None if row is None else str(row[0])
+
+
+def _lock(connection: Connection[Any], wanted: _Wanted) -> Cursor[Any] | None:
+    if not wanted.channel_ids and not wanted.payment_ids:
+        return None
+    values = (list(wanted.channel_ids), list(wanted.payment_ids))
+    return connection.execute(_LOCK_CHANNELS, values)
+
+
+def _new_payment_ids(connection: Connection[Any], wanted: _Wanted) -> Cursor[Any] | None:
+    if not wanted.new_payments_max:
+        return None
+    return connection.execute(_NEW_PAYMENT_IDS, (wanted.new_payments_max,))
+
+
+def _execute(
+    connection: Connection[Any], statement: LiteralString, rows: Iterable[_Row]
+) -> Cursor[Any] | None:
+    """The statement with one array for each column; not at all if there are no rows."""
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    return connection.execute(statement, columns) if columns else None
+
+
+def _rows(cursor: Cursor[Any] | None) -> list[_Row]:
+    return [] if cursor is None else cursor.fetchall()
+
+
+def _state_row(state: ChannelState) -> _Row:
+    amounts = (str(state.deposit), str(state.settled))
+    return (state.status.value, *amounts, state.close_requested_at)
+
+
+def _books_row(record: ChannelRecord) -> _Row:
+    amounts = (str(record.accepted), str(record.spent))
+    return (*amounts, record.signature, record.closes_begun)
+
+
+def _payment_row(payment_id: int, payment: Payment) -> _Row:
+    return (
+        payment_id,
+        payment.channel_id,
+        str(payment.cumulative),
+        str(payment.price),
+        payment.resource,
+        payment.time,
+        payment.idempotency_key,
+        payment.outcome.value,
+        payment.attempts,
+    )
+
+
+def _outcome_row(payment: Payment) -> _Row:
+    return (str(payment.price), payment.outcome.value, payment.attempts)
+
+
+def _record(row: _Row) -> ChannelRecord:
+    channel_id, payer, payee, token, signer, salt, status, deposit, settled, *rest = row
+    close_requested_at, *books = rest
+    channel = Channel(Address(payer), Address(payee), Address(token), Address(signer), salt)
+    state = ChannelState(ChannelStatus(status), deposit, settled, close_requested_at)
+    return ChannelRecord(ChannelId(channel_id), channel, state, *books)
+
+
+def _payment(row: _Row) -> StoredPayment:
+    payment_id, channel_id, cumulative, price, resource, time, key, outcome, attempts = row
+    payment = Payment(
+        channel_id=ChannelId(channel_id),
+        cumulative=cumulative,
+        price=price,
+        resource=resource,
+        time=time,
+        idempotency_key=key,
+        outcome=Outcome(outcome),
+        attempts=attempts,
+    )
+    return StoredPayment(payment_id, payment)
