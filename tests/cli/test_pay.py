@@ -27,6 +27,7 @@ from channelpay.protocol.types import NATIVE
 from channelpay.testing.furnished import FurnishedChain
 from tests.cli.conftest import Run
 from tests.payer.site import DEPLOYMENT, KEY, Ground, Site
+from tests.payer.stream_server import StreamServer, serving
 
 ETHER = 10**18
 UNIT = 10**12
@@ -263,6 +264,73 @@ def test_the_options_are_the_payers_limits(
     deposit: str | None, deposit_max: str | None, expected: Limits
 ) -> None:
     assert pay._Wish("1", deposit, deposit_max).limits(records.ETHER) == expected
+
+
+def test_the_limit_of_a_metered_response_is_an_option_of_its_own() -> None:
+    limits = pay._Wish("1", None, None, "3").limits(records.ETHER)
+    assert (limits.price_max, limits.metered_max) == (ETHER, 3 * ETHER)
+
+
+@pytest.fixture
+def stream(site: Site, home: Path, ground: Ground) -> Iterator[StreamServer]:
+    """A stream of 400 events that cost a base unit of the site each."""
+    site.metered, site.media_type = True, "text/event-stream"
+    site.request_fields = {"unit_type": "token"}
+    with serving(StreamServer(site, [UNIT] * 400)) as server:
+        ground.open(deposit=2000 * UNIT)
+        yield server
+
+
+def test_a_stream_is_paid_for_as_it_comes_and_its_cost_said_at_the_end(
+    run: Run, stream: StreamServer
+) -> None:
+    result = run("pay", stream.url, "--max-cost", "0.001")
+    assert result.exit_code == 0, result.output
+    assert result.stdout == "".join(f"data: {count * UNIT}\n\n" for count in range(1, 401))
+    assert result.stderr.startswith(f"paid 0.0004 ETH: {stream.url} (0.0004 ETH of 0.002 ETH")
+
+
+def test_a_stream_that_reaches_the_limit_is_stopped_and_says_what_it_cost(
+    run: Run, stream: StreamServer
+) -> None:
+    result = run("pay", stream.url, "--max-cost", "0.0003")
+    assert result.exit_code == 4
+    assert result.stdout.endswith(f"data: {300 * UNIT}\n\n")
+    assert "stopped when it had cost up to 0.0003 ETH: the limit is 0.0003 ETH" in result.stderr
+    assert "--max-cost" in result.stderr
+
+
+def test_a_stream_that_uses_the_channel_up_says_so(
+    run: Run, stream: StreamServer, ground: Ground
+) -> None:
+    result = run("pay", stream.url, "--max-cost", "1")
+    assert result.exit_code == 0
+    stream.amounts = [UNIT] * 2000
+    result = run("pay", stream.url, "--max-cost", "1")
+    assert result.exit_code == 4
+    assert "the channel is used up" in result.stderr
+
+
+def test_without_max_cost_a_stream_costs_no_more_than_max(run: Run, stream: StreamServer) -> None:
+    result = run("pay", stream.url, "--max", "0.00001")
+    assert (result.exit_code, result.stdout.count("data:")) == (4, 10)
+
+
+def test_a_stream_is_written_as_it_comes(run: Run, stream: StreamServer, tmp_path: Path) -> None:
+    stream.hold_after = 1
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    def read() -> str:
+        with pipe.open() as reader:
+            first = reader.readline()
+            stream.released.set()
+            return first + reader.read()
+
+    with ThreadPoolExecutor(1) as threads:
+        content = threads.submit(read)
+        result = run("pay", stream.url, "--max-cost", "1", "-o", pipe)
+        assert (result.exit_code, content.result(10).count("data:")) == (0, 400)
 
 
 def test_ctrl_c_while_a_channel_is_opened_says_what_to_run(

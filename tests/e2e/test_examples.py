@@ -63,6 +63,45 @@ def test_get_paid_and_the_two_ways_to_pay(
 
 
 @on_the_embedded_chain
+@pytest.mark.parametrize("framework", ["fastapi", "flask", "django", "wsgi"])
+def test_each_framework_gets_paid_and_closes(
+    furnished: FurnishedChain, workplace: WorkplaceOf, framework: str
+) -> None:
+    publisher, reader = workplace("publisher", 2), workplace("reader", 1)
+
+    with publisher.serving("python", EXAMPLES / f"get_paid_{framework}.py") as line:
+        paid = reader.run("python", EXAMPLES / "pay.py", f"{url_in(line)}/articles/one")
+        closed = reader.run("python", EXAMPLES / "pay_async.py", f"{url_in(line)}/articles/two")
+
+    payer = to_hex(furnished.chain.accounts[1].address)
+    assert paid.stdout == f"Article one, paid for by {payer}\n"
+    assert paid.stderr == f"paid {PRICE_WEI} wei\n"
+    assert closed.stderr == f"paid {2 * PRICE_WEI} wei in all\n"
+
+
+@on_the_embedded_chain
+@pytest.mark.parametrize(
+    ("framework", "path", "first", "units", "unit_wei"),
+    [
+        ("fastapi", "/answers?question=Why%3F", "You", 10, PRICE_WEI // 100),
+        ("flask", "/poem", "A channel opened once,", 3, PRICE_WEI // 10),
+        ("django", "/poem", "A channel opened once,", 3, PRICE_WEI // 10),
+    ],
+)
+def test_a_stream_is_paid_by_the_unit_while_it_comes(
+    workplace: WorkplaceOf, framework: str, path: str, first: str, units: int, unit_wei: int
+) -> None:
+    publisher, reader = workplace("publisher", 2), workplace("reader", 1)
+
+    with publisher.serving("python", EXAMPLES / f"get_paid_{framework}.py") as line:
+        read = reader.run("python", EXAMPLES / "pay.py", url_in(line) + path)
+
+    events = read.stdout.removesuffix("\n\n").split("\n\n")
+    assert (events[0], len(events)) == (f"data: {first}", units)
+    assert read.stderr == f"paid {units * unit_wei} wei\n"
+
+
+@on_the_embedded_chain
 def test_get_paid_runs_as_a_script(workplace: WorkplaceOf) -> None:
     with workplace("publisher", 2).serving(*SCRIPT) as line:
         answer = httpx2.get(f"{url_in(line)}/articles/one")

@@ -10,11 +10,12 @@ import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import anyio
+import anyio.to_thread
 
 from channelpay.errors import ChannelPayError, ConfigError
 from channelpay.payee.asgi import App, Receive, Scope, Send
@@ -55,14 +56,19 @@ def application(secret: str, go_on: Path) -> App:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         if scope["path"] == "/stream":
             await send({"type": "http.response.body", "body": b"first\n", "more_body": True})
-            while not go_on.exists():
-                await anyio.sleep(0.02)
+            await anyio.to_thread.run_sync(wait_for, go_on)
             await send({"type": "http.response.body", "body": b"last\n"})
             return
         members = {"secret": secret} if scope["path"] == "/secret" else {"pid": os.getpid()}
         await send({"type": "http.response.body", "body": json.dumps(members).encode()})
 
     return answer
+
+
+def wait_for(file: Path) -> None:
+    deadline = time.monotonic() + 30
+    while not file.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 if __name__ == "__main__":

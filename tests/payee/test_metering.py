@@ -221,7 +221,8 @@ async def test_a_stream_without_credit_asks_and_goes_on_when_a_voucher_comes(sho
 
     assert asked.name == NEED_VOUCHER
     assert (need.channel_id, need.accepted, need.required) == (channel.id, 2 * PRICE, 3 * PRICE)
-    assert answered.status_code == 200
+    assert answered.status_code == 204
+    assert receipt_of(answered).accepted == 5 * PRICE
     assert _data([*words, *events]) == list(WORDS)
     assert shop.spent(channel) == 5 * PRICE
 
@@ -239,7 +240,7 @@ async def test_a_voucher_that_another_worker_took_counts(
         response = await _send_voucher(other, channel, 9 * PRICE)
         events = await reading.rest()
 
-    assert response.status_code == 200
+    assert response.status_code == 204
     assert _data(events) == list(WORDS[1:])
 
 

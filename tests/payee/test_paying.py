@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from channelpay.payee import PaymentMiddleware, delivery
-from channelpay.payee.asgi import Message, Receive, Scope, Send
+from channelpay.payee.asgi import Message, Receive, Scope, Send, request_of
 from channelpay.protocol.eip712 import VoucherHasher
 from channelpay.protocol.rules import Outcome
 from channelpay.protocol.wire import ClosePayload, VoucherPayload
@@ -50,6 +50,12 @@ async def test_a_free_page_needs_no_payment_and_ignores_one(shop: Shop) -> None:
     assert [response.status_code for response in responses] == [200, 200]
     assert "payment-receipt" not in responses[1].headers
     assert "channelpay" not in shop.application.scopes[0]
+
+
+def test_methods_are_read_in_capitals_as_applications_do() -> None:
+    scope: Scope = {"type": "http", "method": "get", "path": "/page", "headers": []}
+
+    assert request_of(scope).method == "GET"
 
 
 @pytest.mark.parametrize(("path", "answer"), [("/page", [1008]), ("/free/page", [])])

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,10 @@ def is_alive(pid: int) -> bool:
     return state != "Z"
 
 
+def is_gone(pid: int) -> bool:
+    return not is_alive(pid)
+
+
 @contextmanager
 def running(folder: Path, workers: int, fails: str = "") -> Iterator[Site]:
     folder.mkdir()
@@ -92,7 +97,7 @@ def running(folder: Path, workers: int, fails: str = "") -> Iterator[Site]:
     finally:
         process.kill()
         for pid in site.pids:
-            wait_for(lambda pid=pid: not is_alive(pid))
+            wait_for(partial(is_gone, pid))
         process.stdout.close()
         process.stderr.close()
         process.wait()
@@ -132,10 +137,14 @@ def test_a_secret_reaches_the_workers_and_nobody_else(site: Site) -> None:
             assert SECRET.encode() not in Path(f"/proc/{pid}/{file}").read_bytes()
 
 
-def test_a_worker_that_is_killed_is_replaced_and_the_other_serves_on(site: Site) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_worker_that_is_ended_is_replaced_and_the_other_serves_on(
+    site: Site, number: signal.Signals
+) -> None:
     first = site.workers(2)
     victim, other = sorted(first)
-    os.kill(victim, signal.SIGKILL)
+    os.kill(victim, number)
+    wait_for(lambda: not is_alive(victim))
 
     second = site.workers(2)
 
@@ -208,7 +217,7 @@ def test_a_worker_that_fails_again_and_again_is_started_less_and_less_often(
 ) -> None:
     with running(tmp_path / "ended", 2, fails="later") as site:
         assert site.process.stderr is not None
-        delays = []
+        delays: list[float] = []
         while len(delays) < 4:
             line = site.process.stderr.readline()
             assert line, "the site ended"

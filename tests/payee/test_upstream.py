@@ -37,14 +37,16 @@ PAGE = Path(__file__).parents[2] / "docs" / "proxy.md"
 SECRET = b"a secret of the proxy and its upstream"
 NOW = 1_767_225_600
 MEGABYTE = 1 << 20
+PAYER = Address(b"\x11" * 20)
+CHANNEL_ID = ChannelId(b"\x22" * 32)
 
 
 @dataclass(frozen=True)
 class Payment:
     """What the payment middleware puts into the scope, as far as the proxy reads it."""
 
-    payer: Address = Address(b"\x11" * 20)
-    channel_id: ChannelId = ChannelId(b"\x22" * 32)
+    payer: Address = PAYER
+    channel_id: ChannelId = CHANNEL_ID
     price: int = 10_000
     token: Address = NATIVE
     unit: str = "request"
@@ -96,12 +98,6 @@ def answering(answer: bytes) -> Conversation:
         writer.close()
 
     return converse
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(SECONDS):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 # --- what goes up --------------------------------------------------------------------------------
@@ -177,7 +173,8 @@ async def test_headers_for_this_hop_do_not_go_up(echo: Echo) -> None:
 
 async def test_what_connection_names_cannot_take_the_length_of_the_body_away(echo: Echo) -> None:
     async with proxied(echo) as client:
-        await client.post("/a", content=b"GET /b HTTP/1.1", headers={"Connection": "content-length"})
+        connection = {"Connection": "content-length"}
+        await client.post("/a", content=b"GET /b HTTP/1.1", headers=connection)
         await client.get("/c")
 
     assert [scope["path"] for scope in echo.requests] == ["/a", "/c"]
@@ -257,7 +254,8 @@ async def test_a_price_by_the_unit_is_not_served(echo: Echo) -> None:
 
 def check_of_the_page() -> Callable[..., bool]:
     """The function with which docs/proxy.md says to check a signature."""
-    (program,) = re.findall(r"^```python\n(import hmac\n.*?)^```", PAGE.read_text(), re.M | re.S)
+    pattern = re.compile(r"^```python\n(import hmac\n.*?)^```", re.MULTILINE | re.DOTALL)
+    (program,) = pattern.findall(PAGE.read_text())
     names: dict[str, Any] = {}
     exec(program, names)  # noqa: S102  the page's own program
     check: Callable[..., bool] = names["is_from_proxy"]
@@ -265,9 +263,7 @@ def check_of_the_page() -> Callable[..., bool]:
 
 
 @pytest.mark.parametrize("payment", [None, Payment()])
-async def test_a_signature_is_checked_as_the_page_says(
-    echo: Echo, payment: Payment | None
-) -> None:
+async def test_a_signature_is_checked_as_the_page_says(echo: Echo, payment: Payment | None) -> None:
     async with proxied(echo, payment, secret=SECRET, now=lambda: NOW + 0.9) as client:
         await client.post("/a%20b?c=d", headers={"ChannelPay-Signature": "1.00"})
     headers = {name.decode(): value.decode() for name, value in echo.requests[0]["headers"]}
@@ -386,8 +382,9 @@ def test_an_upstream_is_a_scheme_a_host_and_a_port(url: str) -> None:
 
 async def test_headers_for_this_hop_do_not_come_down() -> None:
     answer = answering(
-        b"HTTP/1.1 200 OK\r\nConnection: close, X-Private\r\nX-Private: 1\r\nKeep-Alive: timeout=5\r\n"
-        b"Proxy-Authenticate: Basic\r\nTrailer: X-Sum\r\nUpgrade: h2c\r\nX-Kept: 1\r\nX-Kept: 2\r\n"
+        b"HTTP/1.1 200 OK\r\nConnection: close, X-Private\r\nX-Private: 1\r\n"
+        b"Keep-Alive: timeout=5\r\nProxy-Authenticate: Basic\r\nTrailer: X-Sum\r\n"
+        b"Upgrade: h2c\r\nX-Kept: 1\r\nX-Kept: 2\r\n"
         b"Set-Cookie: a=1\r\nSet-Cookie: b=2\r\nDate: Sat, 01 Jan 2000 00:00:00 GMT\r\n"
         b"Content-Length: 2\r\n\r\nok"
     )
@@ -477,6 +474,8 @@ async def test_an_answer_without_a_body_has_none(answer: bytes) -> None:
 
     assert response.content == b""
     assert response.status_code == again.status_code == int(answer[9:12])
+    # RFC 9110, 8.6: a 204 has no length, a 304 has that of the page it stands for.
+    assert ("content-length" in response.headers) == (response.status_code == 304)
 
 
 async def test_interim_answers_are_passed_over() -> None:
@@ -506,7 +505,9 @@ async def test_a_body_of_unknown_length_ends_with_the_connection(head: bytes) ->
 
 
 @pytest.mark.parametrize("payment", [None, Payment()])
-async def test_options_brings_no_page_unless_it_was_paid(echo: Echo, payment: Payment | None) -> None:
+async def test_options_brings_no_page_unless_it_was_paid(
+    echo: Echo, payment: Payment | None
+) -> None:
     async with proxied(echo, payment) as client:
         response = await client.options("/a")
 
@@ -666,7 +667,8 @@ async def test_an_upstream_that_does_not_read_holds_the_client_back() -> None:
 async def test_an_upstream_may_answer_before_it_has_read_everything() -> None:
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 4\r\nConnection: close\r\n\r\nless")
+        head = b"HTTP/1.1 413 Too Large\r\nContent-Length: 4\r\nConnection: close\r\n\r\n"
+        writer.write(head + b"less")
         await writer.drain()
         writer.write_eof()
         while await reader.read(MEGABYTE):

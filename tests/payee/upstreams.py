@@ -1,4 +1,4 @@
-"""Servers to stand behind the proxy, and the proxy in front of one: real ones, over real sockets."""
+"""Servers to stand behind the proxy and in front of it, on sockets of their own."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import uvicorn
 
 from channelpay.payee.asgi import App, Receive, Scope, Send
 from channelpay.payee.server import listen, url_of_socket
+from tests.payee.shop import wait_on_loop_for
 
 SECONDS = 20.0
 Conversation = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -65,9 +66,7 @@ async def serving(application: App) -> AsyncIterator[str]:
         server = uvicorn.Server(config)
         running = asyncio.ensure_future(server._serve([listening]))
         try:
-            async with asyncio.timeout(SECONDS):
-                while not server.started:
-                    await asyncio.sleep(0)
+            await wait_on_loop_for(lambda: server.started)
             yield url_of_socket(listening)
         finally:
             server.should_exit = server.force_exit = True

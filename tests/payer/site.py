@@ -19,12 +19,21 @@ from channelpay.errors import (
     PriceRaised,
 )
 from channelpay.payer.limits import Limits
+from channelpay.payer.offers import Terms
 from channelpay.payer.records import PayerChannel, TopUp
-from channelpay.payer.session import PaymentSession, Terms
+from channelpay.payer.session import PaymentSession
 from channelpay.payer.state import PayerState
-from channelpay.payer.steps import Add, Answer, Open, Paid, Send, Step, Wait
+from channelpay.payer.steps import Add, Answer, Open, Send, Step, Wait
 from channelpay.protocol.eip712 import VoucherHasher, VoucherSigner
-from channelpay.protocol.rules import ChannelRecord, Payment, Purchase, decide, release
+from channelpay.protocol.rules import (
+    ChannelRecord,
+    Charge,
+    Payment,
+    Purchase,
+    decide,
+    decide_charge,
+    release,
+)
 from channelpay.protocol.types import (
     NATIVE,
     ZERO_ADDRESS,
@@ -68,6 +77,8 @@ class Site:
         self.confirmed_deposits: dict[ChannelId, int] = {}
         self.requests = 0
         self.failing = False
+        self.metered = False
+        self.media_type = "text/html"
         self.scripted: list[Answer] = []
 
     def price(self, url: str) -> int | None:
@@ -147,11 +158,16 @@ class Site:
         assert isinstance(payload, OpenPayload | VoucherPayload)
         voucher = payload.voucher
         self.hasher.check(voucher, record.channel.signer)
-        key = step.headers["Idempotency-Key"]
+        raised = voucher.cumulative_amount - record.accepted
+        assert raised <= 0 or raised >= self.request_fields.get("min_voucher_delta", 0)
         self.highest[channel_id] = max(self.highest.get(channel_id, 0), voucher.cumulative_amount)
+        if step.bare:  # With HEAD: a voucher, and nothing to serve.
+            price, key = 0, ""
+        else:
+            key = step.headers["Idempotency-Key"]
         decision = decide(
             record,
-            Purchase(voucher, price, url, int(NOW * 1000), key),
+            Purchase(voucher, price, url, int(NOW * 1000), key or None, self.metered),
             self.payments.get((channel_id, key)),
         )
         self.records[channel_id] = decision.record
@@ -161,16 +177,23 @@ class Site:
             if decision.payment is not None:
                 self.records[channel_id], _ = release(decision.record, decision.payment)
             return Answer(500, url)
+        receipt = self.receipt(channel_id).to_header()
+        media_type = None if step.bare else self.media_type
+        return Answer(200, url, receipt=receipt, media_type=media_type)
+
+    def receipt(self, channel_id: ChannelId) -> Receipt:
         record = self.records[channel_id]
-        receipt = Receipt(
-            channel_id,
-            DEPLOYMENT.chain_id,
-            credential.challenge.id,
-            record.accepted,
-            record.spent,
-            NOW,
+        return Receipt(
+            channel_id, DEPLOYMENT.chain_id, "challenge", record.accepted, record.spent, NOW
         )
-        return Answer(200, url, receipt=receipt.to_header())
+
+    def charge(self, channel_id: ChannelId, key: str, total: int) -> None:
+        """Charge a metered response up to ``total``, as the payee's store does."""
+        record, payment = self.records[channel_id], self.payments[channel_id, key]
+        decision = decide_charge(record, Charge(channel_id, 1, total), payment)
+        assert decision.updated is not None
+        self.records[channel_id] = decision.record
+        self.payments[channel_id, key] = decision.updated
 
     def record(self, channel_id: ChannelId) -> ChannelRecord:
         record = self.records.get(channel_id)
@@ -266,16 +289,16 @@ class Ground:
         self.state.record_top_up(TopUp(channel_id, transaction_hash, amount), deposit)
         self.state.end_funding(channel_id)
 
-    def pay(self, url: str = URL, **changes: Any) -> tuple[Answer, Paid | None]:
+    def pay(self, url: str = URL, **changes: Any) -> tuple[Answer, Any]:
         """Drive one session to its end."""
         return self.drive(self.session(url, **changes).run(), url)
 
     def drive(
         self,
-        steps: Generator[Step, Any, Paid | None],
+        steps: Generator[Step, Any, Any],
         url: str,
         watch: Callable[[Step], None] = lambda step: None,
-    ) -> tuple[Answer, Paid | None]:
+    ) -> tuple[Answer, Any]:
         answer: Answer | None = None
         result: Answer | None = None
         while True:

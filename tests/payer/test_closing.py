@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,8 +18,9 @@ from channelpay.payer.closing import Closed, CloseSession
 from channelpay.payer.records import PayerChannel
 from channelpay.payer.steps import Answer, Send, Wait
 from channelpay.protocol.eip712 import VoucherHasher
-from channelpay.protocol.types import Address
+from channelpay.protocol.types import Address, ChannelId
 from channelpay.protocol.wire import ClosePayload, Credential, OpenPayload, Receipt
+from tests.payer.selling import Reading
 from tests.payer.site import DEPLOYMENT, NOW, URL, Ground, Site, refused
 
 HASH = b"\x0c" * 32
@@ -158,3 +160,47 @@ def test_a_channel_that_was_never_used_is_presented_before_it_is_closed(
     assert isinstance(first, OpenPayload)
     assert isinstance(second, ClosePayload)
     assert first.voucher.cumulative_amount == second.voucher.cumulative_amount == 0
+
+
+@pytest.fixture
+def unsure(ground: Ground, site: Site) -> PayerChannel:
+    """A channel of which 30 were promised to a response that broke off after it had cost 4."""
+    site.metered, site.media_type = True, "text/event-stream"
+    site.request_fields = {"unit_type": "token"}
+    ground.limits = replace(ground.limits, metered_max=30, ahead=30)
+    broken = Reading(ground, [1] * 10)
+    broken.selling.content(4)
+    broken.metered.settle()
+    (entry,) = ground.state.channels(ground.payer)
+    assert (entry.signed, entry.spent) == (30, 0)
+    return entry
+
+
+def test_after_a_response_that_broke_off_the_payee_is_asked_what_it_charged(
+    ground: Ground, site: Site, unsure: PayerChannel
+) -> None:
+    steps = closing(ground, unsure)
+    asking = next(steps)
+    assert (asking.bare, asking.head) == (True, True)
+    close = steps.send(site.answer(URL, asking))
+    payload = Credential.parse(close.headers["Authorization"]).payload
+    assert isinstance(payload, ClosePayload)
+    assert payload.voucher.cumulative_amount == 4
+
+
+@pytest.mark.parametrize(
+    "receipt",
+    [None, "nonsense", Receipt(ChannelId(bytes(32)), 31337, "c", 9, 9, NOW).to_header(), 31],
+    ids=["none", "malformed", "another channel", "over what was signed"],
+)
+def test_a_payee_that_does_not_tell_closes_with_what_is_known(
+    ground: Ground, unsure: PayerChannel, receipt: str | int | None
+) -> None:
+    if isinstance(receipt, int):
+        receipt = receipt_of(unsure, spent=receipt)
+    steps = closing(ground, unsure)
+    next(steps)
+    close = steps.send(Answer(200, URL, receipt=receipt))
+    payload = Credential.parse(close.headers["Authorization"]).payload
+    assert isinstance(payload, ClosePayload)
+    assert payload.voucher.cumulative_amount == 0

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from channelpay.errors import BudgetExceeded
 from channelpay.payer.limits import Limits
-from channelpay.payer.steps import Answer, Paid, Send, Step
+from channelpay.payer.steps import Answer, Send, Step
 from channelpay.protocol.types import NATIVE
 from tests.payer.site import Ground, Site
 
@@ -34,7 +34,7 @@ events = st.lists(
 class InFlight:
     """One session: between its request and the site, or between the answer and it."""
 
-    def __init__(self, url: str, steps: Generator[Step, Any, Paid | None], step: Step) -> None:
+    def __init__(self, url: str, steps: Generator[Step, Any, Any], step: Step) -> None:
         self.url = url
         self.steps = steps
         self.step = step

@@ -140,14 +140,6 @@ def test_a_site_on_another_chain_gets_nothing(ground: Ground, site: Site) -> Non
     assert ground.signed == []
 
 
-def test_a_unit_whose_count_is_unknown_beforehand_is_not_paid_for(
-    ground: Ground, site: Site
-) -> None:
-    site.request_fields = {"unit_type": "byte"}
-    answer, paid = ground.pay()
-    assert (answer.status, paid, ground.signed) == (402, None, [])
-
-
 @pytest.mark.parametrize("challenge", ["Basic realm=x", 'Payment id="a", realm="b"', "Payment"])
 def test_a_402_without_a_challenge_of_ours_is_the_callers(ground: Ground, challenge: str) -> None:
     ground.site.scripted = [Answer(402, URL, challenges=(challenge,))]

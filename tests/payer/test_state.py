@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -314,3 +315,12 @@ connection.execute("COMMIT")
     assert reservation.voucher.cumulative_amount == 1
     assert time.monotonic() - started < DEADLINE_SECONDS
     process.communicate(timeout=DEADLINE_SECONDS)
+
+
+def test_books_of_an_earlier_version_are_taken_over(tmp_path: Path, ground: Ground) -> None:
+    entry = ground.open()
+    path = tmp_path / "payer.sqlite3"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("ALTER TABLE channels DROP COLUMN unsure")
+        connection.execute("PRAGMA user_version = 2")
+    assert reopened(tmp_path).channel(entry.channel_id) == entry

@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from channelpay.payer.records import Token
     from channelpay.payer.steps import Paid
 
-CHUNK_BYTES = 64 * 1024
-
 
 @dataclass(frozen=True, slots=True)
 class _Wish:
@@ -46,6 +44,7 @@ class _Wish:
     price_max: str
     deposit: str | None
     deposit_max: str | None
+    cost_max: str | None = None
 
     def limits(self, token: Token) -> Limits:
         from channelpay.payer.limits import Limits
@@ -61,6 +60,7 @@ class _Wish:
             deposit_max=max(deposit, deposit_max),
             deposit=deposit,
             top_up=deposit if deposit_max > deposit else 0,
+            metered_max=None if self.cost_max is None else amount(self.cost_max, "--max-cost"),
         )
 
 
@@ -71,6 +71,12 @@ class _Wish:
 @click.option("-o", "--output", "file", type=click.Path(path_type=Path), help="Write to this file.")
 @click.option("-O", "--remote-name", is_flag=True, help="Write to files named as in the URLs.")
 @click.option("--max", "price_max", default="0", metavar="AMOUNT", help="Most that one may cost.")
+@click.option(
+    "--max-cost",
+    "cost_max",
+    metavar="AMOUNT",
+    help="Most that one may cost whose price is by the unit, a stream for example (else --max).",
+)
 @click.option("--deposit", metavar="AMOUNT", help="Open a channel with this much, if none is open.")
 @click.option(
     "--max-deposit",
@@ -89,6 +95,7 @@ def pay(  # noqa: PLR0913  each is one option
     *,
     remote_name: bool,
     price_max: str,
+    cost_max: str | None,
     deposit: str | None,
     deposit_max: str | None,
     token: Address,
@@ -97,14 +104,15 @@ def pay(  # noqa: PLR0913  each is one option
 ) -> None:
     """Fetch URLs and pay for them over one channel.
 
-    The content goes to standard output or to files, what was paid to standard error. Nothing is
-    paid beyond --max for each URL, and no channel is opened without --deposit. The first URL that
-    fails ends it.
+    The content goes to standard output or to files as it comes, what was paid to standard error.
+    Nothing is paid beyond --max for each URL, or beyond --max-cost where the price is that of a
+    unit; there it ends when the limit is reached. No channel is opened without --deposit. The first
+    URL that fails ends it.
     """
     output.as_json = as_json
     if file is not None and (remote_name or len(urls) > 1):
         raise InputError("--output takes the content of one URL", hint="Use -O for several.")
-    wish = _Wish(price_max, deposit, deposit_max)
+    wish = _Wish(price_max, deposit, deposit_max, cost_max)
     with _payer(setting, output, token, wish) as (payer, described):
         for url in urls:
             target = Path(_remote_name(url)) if remote_name else file
@@ -134,26 +142,38 @@ def _fetch(output: Output, payer: Payer, token: Token, url: str, target: Path | 
                 error = error_of_response(response)
                 error.detail = f"{url}: {error.detail}"
                 raise error
-            for chunk in response.iter_bytes(CHUNK_BYTES):
+            for chunk in response.iter_bytes():
                 with _writing(target):
                     sink.write(chunk)
+                    sink.flush()
     except BudgetExceeded as over:
-        raise _with_price(over, token) from over
+        raise _in_units(over, token) from over
     _report(output, payer, token, url, response)
 
 
-def _with_price(error: BudgetExceeded, token: Token) -> BudgetExceeded:
-    """The same in human units, where it is about the price."""
-    price = error.context.get("price")
-    if price is None:
-        return error
-    amount = format_amount_of(int(price), token)
-    option = format_amount_of(int(price), token).partition(" ")[0]
-    return BudgetExceeded(
-        f"it costs {amount}, and --max does not allow that",
-        hint=f"If it is worth that much to you: --max {option}. Nothing was signed.",
-        **error.context,
-    )
+def _in_units(error: BudgetExceeded, token: Token) -> BudgetExceeded:
+    """The same in human units, where it is about the price or the cost."""
+    context = error.context
+
+    def amount(member: str) -> str:
+        return format_amount_of(int(context[member]), token)
+
+    if "price" in context:
+        option = amount("price").partition(" ")[0]
+        return BudgetExceeded(
+            f"it costs {amount('price')}, and the limit is {amount('limit')}",
+            hint=f"If it is worth that much to you: --max {option}, or --max-cost where the price"
+            " is that of a unit. Nothing was paid.",
+            **context,
+        )
+    if "paid" in context:
+        reason = error.__cause__ or f"the limit is {amount('limit')}"
+        return BudgetExceeded(
+            f"stopped when it had cost up to {amount('paid')}: {reason}",
+            hint="If more of it is worth more to you, raise --max-cost or the deposit.",
+            **context,
+        )
+    return error
 
 
 @contextmanager

@@ -33,6 +33,7 @@ _COMMANDS = {
     "payee": _Command(
         "channelpay.cli.payee", "Take what is owed to you: list, settle and close channels."
     ),
+    "proxy": _Command("channelpay.cli.proxy", "Put a price in front of a server in any language."),
     "site": _Command("channelpay.cli.site", "Serve a folder of files for payment."),
 }
 _EXTRA_OF_MODULE = {

@@ -45,7 +45,6 @@ _NO_STORE = (b"cache-control", b"no-store")
 _JSON = (b"content-type", b"application/json")
 _PROBLEM = (b"content-type", b"application/problem+json")
 _HTML = (b"content-type", b"text/html; charset=utf-8")
-_OUTCOMES = {200: Outcome.CLOSED, 204: Outcome.TOPPED_UP, 503: Outcome.UNAVAILABLE}
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
 _log = getLogger(__name__)
 
@@ -57,6 +56,7 @@ class Answer(NamedTuple):
     headers: Headers
     body: bytes = b""
     error: ChannelPayError | None = None
+    outcome: Outcome = Outcome.REFUSED
 
 
 class Checkout:
@@ -79,17 +79,25 @@ class Checkout:
     async def pay(
         self, request: Request, quote: Quote, client: str | None, body_digest: str = ""
     ) -> Paid | Answer:
-        """Have the request paid, or answer it. ``body_digest`` tells bodies apart."""
+        """Have the request paid, or answer it. ``body_digest`` tells bodies apart.
+
+        A HEAD for what is sold by the unit only brings a voucher, often while a stream waits for
+        it: the application, which may not know HEAD or begin its work, does not see it.
+        """
         try:
             verified = await self._verified(request, quote, client, body_digest)
         except Exception as error:  # noqa: BLE001  whatever it is, the client gets an answer
             return self.refusal(error, request, quote)
-        if isinstance(verified, Paid):
+        brings_voucher = quote.metered and not quote.charged
+        if isinstance(verified, Paid) and not brings_voucher:
             return verified
         headers = [self.receipt_header(verified), _NO_STORE]
+        if isinstance(verified, Paid):
+            return Answer(204, headers, outcome=Outcome.PAID)
         if isinstance(verified, ToppedUp):
-            return Answer(204, headers)
-        return _sized(Answer(200, [*headers, _JSON], _closed_body(verified)))
+            return Answer(204, headers, outcome=Outcome.TOPPED_UP)
+        body = _closed_body(verified)
+        return _sized(Answer(200, [*headers, _JSON], body, outcome=Outcome.CLOSED))
 
     def receipt_header(self, verified: Verified) -> tuple[bytes, bytes]:
         return (b"payment-receipt", self.payee.receipt(verified).to_header().encode())
@@ -101,6 +109,7 @@ class Checkout:
     def refusal(self, error: Exception, request: Request, quote: Quote | None) -> Answer:
         """What the client is told of an error, with fresh challenges where they help."""
         told = _answerable(error)
+        outcome = Outcome.UNAVAILABLE if told.status == 503 else Outcome.REFUSED
         self.payee.observer.refused(told.code)
         headers = [_NO_STORE]
         if told.status in _CHALLENGED and quote is not None:
@@ -111,15 +120,14 @@ class Checkout:
             url = _url(request, _told(request)[b"host"])
             page = payment_page(self.payee.terms, quote, url).encode()
             headers += [_HTML, (b"content-security-policy", _PAGE_POLICY)]
-            return _sized(Answer(told.status, headers, page, told))
+            return _sized(Answer(told.status, headers, page, told, outcome))
         body = json.dumps(told.as_problem()).encode()
-        return _sized(Answer(told.status, [*headers, _PROBLEM], body, told))
+        return _sized(Answer(told.status, [*headers, _PROBLEM], body, told, outcome))
 
     def answered(self, request: Request, answer: Answer, seconds: float) -> None:
         """Tell the observer of an answer that is not the application's."""
-        outcome = _OUTCOMES.get(answer.status, Outcome.REFUSED)
         self.payee.observer.answered(
-            Answered(request.method, request.path, answer.status, outcome, seconds)
+            Answered(request.method, request.path, answer.status, answer.outcome, seconds)
         )
 
     def delivered(

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from uuid import uuid4
 
+from channelpay.errors import NetworkError
 from channelpay.observe import Outcome
 from channelpay.payee.checkout import BODY_BYTES_MAX, Answer, Checkout, Headers
 from channelpay.payee.payment import AskForVoucher, Payment
@@ -71,6 +72,17 @@ class Delivery:
         """The client is getting the response: from now on the charge stands."""
         self._undelivered = False
 
+    def pieces(self, part: bytes) -> Iterator[bytes]:
+        """A part for a server that asks for the next piece when it has sent one, and does not tell
+        else whether it could. The first byte goes alone, since large pieces may be cut off.
+        """
+        if part and self._undelivered:
+            yield part[:1]
+            self.delivered()
+            part = part[1:]
+        if part:
+            yield part
+
     def part(self, body: bytes, *, is_last: bool) -> bytes:
         """A part of the body as it is to be sent; the last one of a stream has the receipt."""
         self._complete = is_last
@@ -89,10 +101,12 @@ class Delivery:
     def ends_refused(self) -> bool:
         """Whether a refused charge broke the application off, and the client can be told so: a
         stream ends with its receipt, and a response that has not begun is :meth:`refusal`. In all
-        others a part could be taken for the whole.
+        others a part could be taken for the whole; so could a stream that trouble of ours breaks
+        off, and to repeat that request helps.
         """
-        tellable = self._streams if self._started else True
-        return self.payment.refusal is not None and tellable and not self._complete
+        refusal = self.payment.refusal
+        tellable = not self._started or (self._streams and not isinstance(refusal, NetworkError))
+        return refusal is not None and tellable and not self._complete
 
     def refusal(self) -> Answer:
         """What the application's charge was refused with, as the whole response."""
@@ -141,8 +155,13 @@ class BodyDigest:
         :data:`~channelpay.payee.checkout.BODY_BYTES_MAX`.
         """
         if self._size > BODY_BYTES_MAX:
-            return f"long:{uuid4()}"
+            return too_long_to_compare()
         return f"sha256:{self._digest.hexdigest()}"
+
+
+def too_long_to_compare() -> str:
+    """Stands for a body that is like no other."""
+    return f"long:{uuid4()}"
 
 
 def _takes_events(headers: Headers) -> bool:

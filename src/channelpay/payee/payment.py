@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from channelpay.errors import ConfigError, InsufficientBalance, PaymentRefused
+from channelpay.errors import ConfigError, InsufficientBalance, NetworkError, PaymentRefused
 from channelpay.payee.payee import Payee
 from channelpay.payee.verifier import Paid
 from channelpay.protocol.rules import ChannelRecord, Charge
@@ -70,7 +70,7 @@ class Payment(PaymentFacts):
         self._payee = payee
         self._ask = ask
         self._one_at_a_time = asyncio.Lock()
-        self.refusal: PaymentRefused | None = None
+        self.refusal: PaymentRefused | NetworkError | None = None
 
     async def charge(self, amount: int) -> None:
         """Charge ``amount`` base units more; when this returns, they are ours. Charge first, then
@@ -93,7 +93,7 @@ class Payment(PaymentFacts):
         async with self._one_at_a_time:
             try:
                 await self._charge_up_to(self.charged + amount)
-            except PaymentRefused as refusal:
+            except (PaymentRefused, NetworkError) as refusal:
                 self.refusal = refusal
                 raise
 

@@ -7,7 +7,7 @@ see :mod:`channelpay.payee.plain_path`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from channelpay.errors import (
     ChannelPayError,
@@ -16,14 +16,13 @@ from channelpay.errors import (
     UnclearRequest,
     UpgradeRefused,
 )
+from channelpay.observe.health import HEALTH_PATH, READY_PATH, Check, Health
 from channelpay.payee.asgi import App, PaymentMiddleware, Receive, Scope, Send
 from channelpay.payee.payee import Payee
 from channelpay.payee.plain_path import plain_path
 from channelpay.payee.problems import send_problem
 from channelpay.payee.upstream import Upstream, forwarded_proto
 
-HEALTH_PATH = "/healthz"
-"""The proxy's own; what the upstream has there is not reached."""
 HEADERS_MAX = 100
 HEAD_BYTES_MAX = 64 * 1024
 """Of the target and all headers. A credential takes about 1 KiB of it."""
@@ -34,13 +33,14 @@ _READING = frozenset({"GET", "HEAD"})
 _HOST = re.compile(rb"[A-Za-z0-9._:\[\]-]{1,255}\Z")
 _POLICY_VIOLATION = 1008
 _NO_WEBSOCKETS = "WebSockets are not passed on: they cannot be paid for"
-_HEALTHY = b'{"status": "ok"}'
 
 
 class Proxy:
     """The ASGI application: ``upstream`` behind the prices of ``payee``.
 
-    ``free_paths`` are passed on without a price for GET and HEAD: health checks of the upstream.
+    ``/healthz`` and ``/readyz`` are the proxy's own, the latter by ``checks``; what the upstream
+    has there is not reached. ``free_paths`` are passed on without a price for GET and HEAD: health
+    checks of the upstream.
     """
 
     def __init__(
@@ -50,9 +50,10 @@ class Proxy:
         *,
         free_paths: Iterable[str] = (),
         trusts_forwarded: bool = False,
+        checks: Mapping[str, Check] | None = None,
     ) -> None:
         self._upstream = upstream
-        self._paid = PaymentMiddleware(upstream, payee)
+        self._paid = Health(PaymentMiddleware(upstream, payee), checks or {})
         self._free_paths = frozenset(map(_checked_free_path, free_paths))
         self._trusts_forwarded = trusts_forwarded
 
@@ -72,10 +73,7 @@ class Proxy:
         except ChannelPayError as error:
             await send_problem(send, error)
         else:
-            if scope["path"] == HEALTH_PATH:
-                await _say_healthy(send)
-            else:
-                await self._application(scope)(scope, receive, send)
+            await self._application(scope)(scope, receive, send)
 
     def _application(self, scope: Scope) -> App:
         is_free = scope["path"] in self._free_paths and scope["method"] in _READING
@@ -111,10 +109,8 @@ def _checked_free_path(path: str) -> str:
         plain = plain_path(path.encode())
     except UnclearRequest as error:
         raise ConfigError(f"the health path {path!r}: {error.detail}") from error
-    if plain == HEALTH_PATH:
-        raise ConfigError(
-            f"{HEALTH_PATH} is the proxy's own health check", hint="Give the upstream's another."
-        )
+    if plain in (HEALTH_PATH, READY_PATH):
+        raise ConfigError(f"{plain} is the proxy's own", hint="Give the upstream's another path.")
     return plain
 
 
@@ -149,13 +145,3 @@ async def _refuse_websocket(scope: Scope, send: Send) -> None:
     start = {"type": "websocket.http.response.start", "status": UpgradeRefused.status}
     await send({**start, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": body})
-
-
-async def _say_healthy(send: Send) -> None:
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(_HEALTHY)).encode()),
-        (b"cache-control", b"no-store"),
-    ]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": _HEALTHY})

@@ -5,6 +5,7 @@ together, and comes back with one wake-up.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from logging import getLogger
@@ -14,7 +15,7 @@ from channelpay.errors import ChannelPayError, StoreUnavailable
 from channelpay.observe import Observer
 from channelpay.payee.threads import BoundedThreads
 from channelpay.protocol.rules import Order, Outcome, Payment, Purchase
-from channelpay.protocol.types import Channel, ChannelId
+from channelpay.protocol.types import ChannelId
 from channelpay.store import Accepted, Answer, Store
 
 READS_WAITING_MAX = 1_000
@@ -34,6 +35,8 @@ class Register:
         self._observer = observer
         self._waiting: _Waiting = []
         self._raised: dict[ChannelId, list[asyncio.Future[None]]] = {}
+        # Filled on the store's thread.
+        self._owed: deque[Accepted] = deque()
         self._reads = BoundedThreads("channelpay-books", 2, READS_WAITING_MAX)
 
     async def accept(self, order: Order) -> Accepted:
@@ -61,11 +64,13 @@ class Register:
         return await self._reads.run(lambda: work(self._store))
 
     def release(self, accepted: Accepted) -> Future[Payment] | None:
-        """Give the charge back that a request was not served for; None if there is none."""
+        """Give the charge back that a request was not served for; None if there is none. If the
+        books cannot be written now, it is given back as soon as they can.
+        """
         if accepted.payment_id is None:
             return None
         released = self._store.release(accepted.payment_id)
-        released.add_done_callback(lambda done: self._released(accepted.record.channel, done))
+        released.add_done_callback(lambda done: self._released(accepted, done))
         return released
 
     async def voucher_above(self, channel_id: ChannelId, accepted: int, seconds: float) -> bool:
@@ -83,6 +88,7 @@ class Register:
         return False
 
     def close(self) -> None:
+        self._release_owed()
         self._reads.close()
 
     async def _woken(self, channel_id: ChannelId) -> None:
@@ -104,6 +110,8 @@ class Register:
 
     def _tell(self, waiting: _Waiting, done: Future[list[Answer]]) -> None:
         error = done.exception()
+        if error is None:
+            self._release_owed()
         answers = [_fresh(error) for _ in waiting] if error is not None else done.result()
         for (order, future), answer in zip(waiting, answers, strict=True):
             if isinstance(answer, Accepted):
@@ -132,13 +140,21 @@ class Register:
         if isinstance(order, Purchase):
             self.release(accepted)
 
-    def _released(self, channel: Channel, done: Future[Payment]) -> None:
+    def _release_owed(self) -> None:
+        """Try again what failed; what fails once more is owed once more."""
+        for _ in range(len(self._owed)):
+            self.release(self._owed.popleft())
+
+    def _released(self, accepted: Accepted, done: Future[Payment]) -> None:
         error = done.exception()
-        if error is not None:
+        if isinstance(error, StoreUnavailable):
+            self._owed.append(accepted)
+            _log.error("a charge cannot be released yet: %s", error.detail)
+        elif error is not None:
             detail = error.detail if isinstance(error, ChannelPayError) else type(error).__name__
             _log.error("a charge could not be released, and stands: %s", detail)
         elif done.result().outcome is Outcome.RELEASED:
-            self._observer.released(channel.token, done.result().price)
+            self._observer.released(accepted.record.channel.token, done.result().price)
 
 
 def _fresh(error: BaseException) -> StoreUnavailable:

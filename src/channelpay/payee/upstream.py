@@ -88,6 +88,8 @@ class Origin:
             raise ConfigError(f"the upstream is no URL: {error}") from error
         if url.scheme not in ("http", "https") or not url.host:
             raise ConfigError("the upstream must be an http:// or https:// URL")
+        if not 0 < (url.port or 80) < 65_536:
+            raise ConfigError("the upstream has no such port")
         if url.userinfo or url.query or url.fragment or url.raw_path != b"/":
             raise ConfigError(
                 "the upstream's URL must end after its host and port",
@@ -341,7 +343,7 @@ def _facts(payment: Any) -> tuple[str, str, str, str]:
 
 
 def _framing(scope: Scope) -> Headers:
-    """How the end of the request's body is told; empty without one."""
+    """How the end of the request's body is told, whatever Connection names; empty without one."""
     names = {name.lower(): value for name, value in scope["headers"]}
     if b"transfer-encoding" in names:
         return [(b"transfer-encoding", b"chunked")]
@@ -375,12 +377,9 @@ def _is_credential(name: bytes, value: bytes) -> bool:
 
 
 def _named_in_connection(headers: Iterable[tuple[bytes, bytes]]) -> set[bytes]:
-    """RFC 9110, 7.6.1: what Connection names is for this hop alone. The length of the body is not
-    for it to take away.
-    """
+    """RFC 9110, 7.6.1: what Connection names is for this hop alone."""
     values = [value for name, value in headers if name.lower() == b"connection"]
-    named = {one.strip().lower() for one in b",".join(values).split(b",")}
-    return named - {b"content-length"}
+    return {one.strip().lower() for one in b",".join(values).split(b",")}
 
 
 def _forwarding(scope: Scope, trusted: bool) -> Headers:

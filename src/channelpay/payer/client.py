@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from channelpay.errors import ChannelFinalized, ConfigError, InputError, NetworkError
 from channelpay.payer.closing import Closed, CloseSession
 from channelpay.payer.limits import Limits
+from channelpay.payer.offers import Terms
 from channelpay.payer.records import PayerChannel, Token, TopUp
-from channelpay.payer.session import PaymentSession, Terms
+from channelpay.payer.session import PaymentSession
 from channelpay.payer.state import PayerState
 from channelpay.payer.steps import Add, Open, Step
 from channelpay.protocol.eip712 import VoucherSigner

@@ -6,16 +6,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from channelpay.errors import ChannelPayError, InputError, NetworkError, PaymentRefused
+from channelpay.payer.metering import is_genuine
+from channelpay.payer.offers import Terms
 from channelpay.payer.origins import check_transport, origin_of
 from channelpay.payer.records import PayerChannel
 from channelpay.payer.refusals import error_of
-from channelpay.payer.session import RETRY_AFTER_SECONDS, Terms, asks_to_wait, payload_of
+from channelpay.payer.session import RETRY_AFTER_SECONDS, asks_to_wait, payload_of
 from channelpay.payer.state import PayerState
 from channelpay.payer.steps import Answer, Send, Step, Wait
+from channelpay.protocol.types import Voucher
 from channelpay.protocol.wire import (
     Challenge,
     ClosePayload,
@@ -25,6 +29,7 @@ from channelpay.protocol.wire import (
     Receipt,
     SessionRequest,
     Source,
+    VoucherPayload,
     parse_challenges,
 )
 
@@ -72,12 +77,28 @@ class CloseSession:
         """The answer to the close. A channel that was never used is unknown to the payee; so its
         open is presented first, and refused for want of payment.
         """
+        if self._state.channel(self._entry.channel_id).unsure:
+            yield from self._learn_spent(challenge)
         entry = self._state.channel(self._entry.channel_id)
         voucher = self._terms.sign(entry.deployment, entry.channel_id, entry.spent)
         opening = payload_of(entry, voucher)
         if isinstance(opening, OpenPayload):
             yield from self._send(challenge, opening)
         return (yield from self._send(challenge, ClosePayload(voucher)))
+
+    def _learn_spent(self, challenge: Challenge) -> Generator[Step, Any, None]:
+        """Have a receipt for the last voucher: a payee that charged more than the close says takes
+        all that was promised.
+        """
+        entry = self._state.channel(self._entry.channel_id)
+        last = Voucher(entry.channel_id, entry.signed, entry.signature)
+        header = self._credential(challenge, VoucherPayload(last))
+        answer: Answer = yield Send({"Authorization": header}, bare=True, head=True)
+        if answer.receipt is not None and answer.status < 300:
+            with suppress(InputError):
+                receipt = Receipt.parse(answer.receipt)
+                if is_genuine(receipt, entry):
+                    self._state.adopt_spent(entry.channel_id, receipt.spent)
 
     def _known_challenge(self) -> Challenge | None:
         challenge = self._state.challenge(origin_of(self._url))
@@ -113,14 +134,17 @@ class CloseSession:
 
     def _send(self, challenge: Challenge, payload: Payload) -> Generator[Step, Any, Answer]:
         """Send a credential; wait and repeat while the payee asks to."""
-        source = Source(self._entry.deployment.chain_id, self._entry.channel.payer)
-        header = Credential(challenge, payload, source).to_header()
+        header = self._credential(challenge, payload)
         while True:
             answer: Answer = yield Send({"Authorization": header}, bare=True)
             seconds = answer.retry_after_seconds or RETRY_AFTER_SECONDS
             if not asks_to_wait(answer) or self._clock() + seconds > self._deadline:
                 return answer
             yield Wait(seconds)
+
+    def _credential(self, challenge: Challenge, payload: Payload) -> str:
+        source = Source(self._entry.deployment.chain_id, self._entry.channel.payer)
+        return Credential(challenge, payload, source).to_header()
 
     def _conclude(self, answer: Answer) -> Closed:
         if answer.status >= 300 or answer.receipt is None:

@@ -20,29 +20,26 @@ import uuid
 import zlib
 from collections.abc import AsyncGenerator, Generator, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
 
-try:
-    import httpx2 as httpx
-except ModuleNotFoundError:
-    import httpx  # type: ignore[no-redef,import-not-found,unused-ignore]
-
-from channelpay.errors import ChannelPayError, InputError, NetworkError
+from channelpay.errors import ChannelPayError, ConfigError, InputError, NetworkError
 from channelpay.payer.client import Payer
-from channelpay.payer.refusals import error_of
-from channelpay.payer.steps import (
-    PROBLEM_BYTES_MAX,
-    Answer,
-    Paid,
-    Send,
-    Step,
-    Wait,
-    parse_problem,
+from channelpay.payer.messages import (
+    Done,
+    advance,
+    answer_of,
+    bare_request,
+    has_problem,
+    httpx,
+    run,
 )
+from channelpay.payer.metering import MeteredResponse
+from channelpay.payer.refusals import error_of
+from channelpay.payer.steps import PROBLEM_BYTES_MAX, Answer, Paid, Send, Step, Wait
+from channelpay.payer.streams import AsyncMeteredStream, MeteredStream
 from channelpay.protocol.wire import INTENT, METHOD, SessionRequest, parse_challenges
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
@@ -56,27 +53,38 @@ REPEATS = 1
 """How often a request is repeated whose answer was lost after it was paid for."""
 REPEAT_AFTER_SECONDS = 0.5
 _ZLIB_OR_GZIP = 32 + zlib.MAX_WBITS
-_OF_BODY = frozenset({"content-length", "content-type", "transfer-encoding", "expect"})
 
 Result = TypeVar("Result")
 
 
 class ChannelPayAuth(httpx.Auth):
-    """Pays for the requests of one client, or of many, out of one payer's channels."""
+    """Pays for the requests of one client, or of many, out of one payer's channels.
 
-    def __init__(self, payer: Payer) -> None:
+    While a metered response is read, vouchers for it go to the same URL on another connection: of
+    ``voucher_client``, a blocking or asynchronous client like the paying one, or else of one with
+    httpx2's own settings. It needs to be given where those do not lead to the site: behind a proxy,
+    or with certificates of one's own.
+    """
+
+    def __init__(
+        self, payer: Payer, voucher_client: httpx.Client | httpx.AsyncClient | None = None
+    ) -> None:
         self._payer = payer
+        self._voucher_client = voucher_client
 
     def sync_auth_flow(
         self, request: httpx.Request
     ) -> Generator[httpx.Request, httpx.Response, None]:
         """Called by ``httpx2.Client``."""
+        vouchers = self._voucher_client
+        if isinstance(vouchers, httpx.AsyncClient):
+            raise ConfigError("a blocking client needs a blocking voucher client")
         _keep_body(request)
         exchange = _Exchange(request)
         steps = self._start(request)
         try:
-            current = _advance(steps, None)
-            while not isinstance(current, _Done):
+            current = advance(steps, None)
+            while not isinstance(current, Done):
                 result = None
                 if isinstance(current, Send):
                     if exchange.response is not None:
@@ -90,8 +98,10 @@ class ChannelPayAuth(httpx.Auth):
                     time.sleep(current.seconds)
                 else:
                     self._payer.perform(current)
-                current = _advance(steps, result)
-            exchange.finish(current.value)
+                current = advance(steps, result)
+            paid = exchange.finish(current.value)
+            if paid is not None:
+                MeteredStream(exchange.last, paid, self._payer.perform, vouchers)
         finally:
             steps.close()
 
@@ -99,12 +109,15 @@ class ChannelPayAuth(httpx.Auth):
         self, request: httpx.Request
     ) -> AsyncGenerator[httpx.Request, httpx.Response]:
         """Called by ``httpx2.AsyncClient``. Books and chain are used in a thread."""
+        vouchers = self._voucher_client
+        if isinstance(vouchers, httpx.Client):
+            raise ConfigError("an asynchronous client needs an asynchronous voucher client")
         await _keep_body_async(request)
         exchange = _Exchange(request)
         steps = self._start(request)
         try:
-            current = await anyio.to_thread.run_sync(_advance, steps, None)
-            while not isinstance(current, _Done):
+            current = await anyio.to_thread.run_sync(advance, steps, None)
+            while not isinstance(current, Done):
                 result = None
                 if isinstance(current, Send):
                     if exchange.response is not None:
@@ -118,28 +131,16 @@ class ChannelPayAuth(httpx.Auth):
                     await anyio.sleep(current.seconds)
                 else:
                     await anyio.to_thread.run_sync(self._payer.perform, current)
-                current = await anyio.to_thread.run_sync(_advance, steps, result)
-            exchange.finish(current.value)
+                current = await anyio.to_thread.run_sync(advance, steps, result)
+            paid = exchange.finish(current.value)
+            if paid is not None:
+                AsyncMeteredStream(exchange.last, paid, self._payer.perform, vouchers)
         finally:
             steps.close()
 
-    def _start(self, request: httpx.Request) -> Generator[Step, Any, Paid | None]:
+    def _start(self, request: httpx.Request) -> Generator[Step, Any, Paid | MeteredResponse | None]:
         key = request.headers.get("Idempotency-Key")
         return self._payer.session(str(request.url), key).run()
-
-
-@dataclass(frozen=True, slots=True)
-class _Done:
-    """A session's end; a StopIteration could not leave a thread."""
-
-    value: Any
-
-
-def _advance(steps: Generator[Step, Any, Any], result: object) -> Step | _Done:
-    try:
-        return steps.send(result)
-    except StopIteration as end:
-        return _Done(end.value)
 
 
 class _Exchange:
@@ -162,32 +163,19 @@ class _Exchange:
             self._request = response.request
 
     def answer(self) -> Answer:
+        return answer_of(self.last, str(self._request.url))
+
+    def finish(self, paid: Paid | MeteredResponse | None) -> MeteredResponse | None:
+        """Say what was paid, or return what pays while the last response is read."""
+        if isinstance(paid, MeteredResponse):
+            return paid
+        self.last.extensions["channelpay"] = paid
+        return None
+
+    @property
+    def last(self) -> httpx.Response:
         assert self.response is not None
-        return answer_of(self.response, str(self._request.url))
-
-    def finish(self, paid: Paid | None) -> None:
-        assert self.response is not None
-        self.response.extensions["channelpay"] = paid
-
-
-def answer_of(response: httpx.Response, url: str) -> Answer:
-    """What a session needs of a response whose problem body, if any, was read."""
-    headers = response.headers
-    problem = parse_problem(response.content) if has_problem(response) else {}
-    return Answer(
-        status=response.status_code,
-        url=url,
-        challenges=tuple(headers.get_list("WWW-Authenticate")),
-        receipt=headers.get("Payment-Receipt"),
-        retry_after=headers.get("Retry-After"),
-        problem=problem,
-    )
-
-
-def has_problem(response: httpx.Response) -> bool:
-    """Whether the body says why a request was refused; others are left to be streamed."""
-    kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    return response.status_code >= 400 and kind == "application/problem+json"
+        return self.response
 
 
 def read_small(response: httpx.Response) -> None:
@@ -238,30 +226,18 @@ def _decoded(raw: bytes, encoding: str) -> bytes:
         return b""
 
 
-def bare_request(request: httpx.Request, headers: dict[str, str]) -> httpx.Request:
-    """The same method and URL without a body and what describes it."""
-    kept = [(name, value) for name, value in request.headers.multi_items() if name not in _OF_BODY]
-    bare = httpx.Request(request.method, request.url, headers=kept, extensions=request.extensions)
-    bare.headers.update(headers)
-    return bare
-
-
 def run_bare(client: httpx.Client, url: str, steps: Generator[Step, Any, Result]) -> Result:
     """Drive a session that sends bare requests to one URL only."""
     request = client.build_request("GET", url)
-    try:
-        current = _advance(steps, None)
-        while not isinstance(current, _Done):
-            result = None
-            if isinstance(current, Send):
-                result = _answer_to(client, bare_request(request, current.headers))
-            elif isinstance(current, Wait):
-                time.sleep(current.seconds)
-            current = _advance(steps, result)
-    finally:
-        steps.close()
-    value: Result = current.value
-    return value
+
+    def send(step: Send) -> Answer:
+        method = "HEAD" if step.head else None
+        return _answer_to(client, bare_request(request, step.headers, method))
+
+    def refuse(step: Step) -> None:
+        raise TypeError(f"{type(step).__name__} is no bare request")
+
+    return run(steps, send, refuse)
 
 
 def close_client() -> httpx.Client:

@@ -8,19 +8,27 @@ from channelpay.errors import BudgetExceeded
 from channelpay.protocol.types import Address
 from channelpay.protocol.wire import SessionRequest
 
+UNIT_TYPE = "request"
+"""The only unit whose number is known before the request is sent: one."""
+AHEAD_SHARE = 16
+"""A metered response is promised this part of its limit ahead, unless the limits say how much."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Limits in one token, in its base units.
 
-    ``price_max`` holds for each request. ``deposit_max`` holds for each channel that is opened or
-    topped up without asking; zero: none is. ``deposit`` is what such a channel is opened with (else
-    what the site suggests, capped by ``deposit_max``), ``top_up`` what is added when it is used up;
-    zero: nothing is. ``total_max`` limits what all channels of this payer, token and chain promise
-    together, as long as its books are kept.
+    ``price_max`` holds for each request; ``metered_max`` (else ``price_max``) for a whole response
+    whose price is that of a unit. Such a response is promised ``ahead`` before it begins (else a
+    sixteenth of its limit), and more when it asks. ``deposit_max`` holds for each channel that is
+    opened or topped up without asking; zero: none is. ``deposit`` is what such a channel is opened
+    with (else what the site suggests, capped by ``deposit_max``), ``top_up`` what is added when it
+    is used up; zero: nothing is. ``total_max`` limits what all channels of this payer, token and
+    chain promise together, as long as its books are kept.
 
-    A payee that takes a payment and serves nothing gets at most ``price_max`` for it, and once more
-    for each repeat of a request whose answer was lost.
+    A payee that takes a payment and serves nothing gets at most that limit for it, and once more
+    for each repeat of a request whose answer was lost. Metered responses that come at the same time
+    over one channel have the sum of their limits.
     """
 
     token: Address
@@ -29,15 +37,33 @@ class Limits:
     deposit: int | None = None
     top_up: int = 0
     total_max: int | None = None
+    metered_max: int | None = None
+    ahead: int | None = None
 
-    def check_price(self, price: int) -> None:
-        """Raises :class:`BudgetExceeded`."""
-        if price > self.price_max:
+    def cost_max(self, request: SessionRequest) -> int:
+        """What one response to this offer may cost."""
+        if self.metered_max is None or not is_metered(request):
+            return self.price_max
+        return self.metered_max
+
+    def check_price(self, request: SessionRequest) -> None:
+        """Raises :class:`BudgetExceeded` where the least voucher would be over the limit."""
+        price, limit = least_promise(request), self.cost_max(request)
+        if price > limit:
+            what = "one unit of the response" if is_metered(request) else "the request"
             raise BudgetExceeded(
-                f"the request costs {price}, the limit is {self.price_max} base units",
+                f"{what} costs {price}, the limit is {limit} base units",
                 price=str(price),
-                limit=str(self.price_max),
+                limit=str(limit),
             )
+
+    def set_aside(self, request: SessionRequest, room: int) -> int:
+        """What a response is promised before it begins, on a channel that has ``room`` for it."""
+        if not is_metered(request):
+            return request.amount
+        limit, least = self.cost_max(request), least_promise(request)
+        ahead = limit // AHEAD_SHARE if self.ahead is None else min(self.ahead, limit)
+        return max(least, min(ahead, room))
 
     def deposit_for(self, request: SessionRequest) -> int:
         """What to open a channel with for this request. Raises :class:`BudgetExceeded`."""
@@ -48,9 +74,10 @@ class Limits:
                 hint="Open a channel first, or allow a deposit. Nothing was signed.",
             )
         deposit = min(wanted, self.deposit_max)
-        if deposit < request.amount:
+        if deposit < least_promise(request):
             raise BudgetExceeded(
-                f"a deposit of {deposit} base units does not cover the price of {request.amount}",
+                f"a deposit of {deposit} base units does not cover the price of"
+                f" {least_promise(request)}",
                 hint="Allow a larger deposit. Nothing was signed.",
             )
         return deposit
@@ -66,3 +93,13 @@ class Limits:
                 hint="Top the channel up, or allow a larger deposit. Nothing was signed.",
             )
         return amount
+
+
+def is_metered(request: SessionRequest) -> bool:
+    """Whether the price is that of a unit, and the number of units not known beforehand."""
+    return request.unit_type != UNIT_TYPE
+
+
+def least_promise(request: SessionRequest) -> int:
+    """What the first voucher promises at least."""
+    return max(request.amount, request.min_voucher_delta)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from channelpay.protocol.types import (
@@ -20,7 +20,8 @@ from channelpay.protocol.types import (
 class PayerChannel:
     """One channel in the payer's books. Amounts are cumulative base units of its token.
 
-    ``status`` is ``absent`` between the journal entry and the block that opens it. ``presented``
+    ``status`` is ``absent`` between the journal entry and the block that opens it. ``unsure`` says
+    that more may be spent: a response ended without telling its cost. ``presented``
     says that the payee answered on it once. ``open_transaction`` is the hash (32 bytes), once it is
     known; the open is in no block before ``first_block``.
     """
@@ -36,6 +37,7 @@ class PayerChannel:
     signed: int = 0
     signature: bytes = b""
     spent: int = 0
+    unsure: bool = False
     in_flight: int = 0
     presented: bool = False
     refused: str | None = None
@@ -60,12 +62,26 @@ class PayerChannel:
         """What the payee can take at most: after the end only what it took counts."""
         return self.settled if self.status is ChannelStatus.FINALIZED else self.signed
 
-    def next_cumulative(self, price: int) -> int:
-        """The amount of the voucher that pays ``price`` more."""
-        return max(self.signed, self.spent + self.in_flight + price)
+    @property
+    def room(self) -> int:
+        """What of the deposit is neither spent nor set aside."""
+        return self.deposit - self.spent - self.in_flight
 
-    def covers(self, price: int) -> bool:
-        return self.next_cumulative(price) <= self.deposit
+    def next_cumulative(self, price: int, delta: int = 0) -> int:
+        """The amount of the voucher that pays ``price`` more, for a payee that wants it to exceed
+        the one before by ``delta``.
+        """
+        wanted = self.spent + self.in_flight + price
+        return self.signed if wanted <= self.signed else max(wanted, self.signed + delta)
+
+    def covers(self, price: int, delta: int = 0) -> bool:
+        return self.next_cumulative(price, delta) <= self.deposit
+
+    def without(self, reservation: Reservation | None) -> Self:
+        """The same as if a request had not set anything aside."""
+        if reservation is None or reservation.channel_id != self.channel_id:
+            return self
+        return replace(self, in_flight=max(0, self.in_flight - reservation.price))
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,4 +64,5 @@ MIGRATIONS = (
             amount BLOB NOT NULL CHECK (length(amount) = 16)
         ) STRICT""",
     ),
+    ("ALTER TABLE channels ADD COLUMN unsure INTEGER NOT NULL DEFAULT 0",),
 )

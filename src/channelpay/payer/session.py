@@ -9,37 +9,31 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator
 from typing import Any
 
 from channelpay.errors import (
     AmountExceedsDeposit,
     BudgetExceeded,
     ChannelPayError,
-    ConfigError,
     InputError,
     NetworkError,
     WrongChain,
 )
-from channelpay.payer.limits import Limits
+from channelpay.payer.metering import Head, MeteredResponse, is_genuine
+from channelpay.payer.offers import Offer, Terms, offer_of, present_top_ups
 from channelpay.payer.origins import check_transport, origin_of
 from channelpay.payer.records import PayerChannel, Reservation
 from channelpay.payer.state import PayerState
 from channelpay.payer.steps import Add, Answer, Open, Paid, Send, Step, Wait
-from channelpay.protocol.text import checksum_address
-from channelpay.protocol.types import NATIVE, Address, ChannelId, Deployment, Voucher
+from channelpay.protocol.sse import MEDIA_TYPE
+from channelpay.protocol.types import ChannelId, Voucher
 from channelpay.protocol.wire import (
-    INTENT,
-    METHOD,
     Challenge,
-    Credential,
     OpenPayload,
     Payload,
     Receipt,
     SessionRequest,
-    Source,
-    TopUpPayload,
     VoucherPayload,
     parse_challenges,
 )
@@ -49,38 +43,11 @@ DEADLINE_SECONDS = 180.0
 RETRY_AFTER_SECONDS = 1.0
 """How long to wait where the payee does not say."""
 FUNDING_POLL_SECONDS = 0.1
-UNIT_TYPE = "request"
-"""The only unit whose price is known before the request is sent."""
 
 _CHANNEL_IS_GONE = frozenset({"channel-closing", "channel-finalized", "channel-not-found"})
 _FRESH_CHALLENGE_HELPS = frozenset(
     {"invalid-challenge", "payment-expired", "payment-insufficient", "payment-required"}
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """On whose behalf, and within which limits a session pays.
-
-    ``chain_id`` asks the node; it is called only when no open channel settles the question.
-    """
-
-    payer: Address
-    contract: Address
-    limits: Mapping[Address, Limits]
-    sign: Callable[[Deployment, ChannelId, int], Voucher] = field(repr=False)
-    chain_id: Callable[[], int]
-    allow_plain_http: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """A challenge that this payer can and may answer, until ``expires_at`` (Unix seconds)."""
-
-    challenge: Challenge
-    request: SessionRequest
-    limits: Limits
-    expires_at: float | None
 
 
 class PaymentSession:
@@ -106,10 +73,12 @@ class PaymentSession:
         self._offer: Offer | None = None
         self._reservation: Reservation | None = None
         self._asked_to_open = False
+        self._share = 0
         self._seen: set[tuple[str, ChannelId]] = set()
 
-    def run(self) -> Generator[Step, Any, Paid | None]:
-        """Yields steps; returns what was paid, or None if the last answer was not paid for.
+    def run(self) -> Generator[Step, Any, Paid | MeteredResponse | None]:
+        """Yields steps; returns what was paid, or what pays while the last answer is read, or None
+        if it was not paid for.
 
         Raises :class:`BudgetExceeded`, :class:`WrongChain` or :class:`ConfigError` before anything
         is signed, :class:`NetworkError` if no channel becomes available, and what its driver throws
@@ -138,17 +107,22 @@ class PaymentSession:
         self._offer = offer
         reservation = yield from self._reserve(offer)
         entry = self._state.channel(reservation.channel_id)
-        refusal = yield from self._present_top_ups(offer, entry)
-        if refusal is not None:
-            return refusal
-        credential = self._credential(offer, payload_of(entry, reservation.voucher))
-        answer: Answer = yield Send({"Authorization": credential, "Idempotency-Key": self._key})
+        if entry.presented:
+            refusal = yield from present_top_ups(self._terms, self._state, offer, entry.channel_id)
+            if refusal is not None:
+                return refusal
+        payload = payload_of(entry, reservation.voucher)
+        credential = offer.credential(self._terms.payer, payload)
+        headers = {"Authorization": credential, "Idempotency-Key": self._key}
+        if offer.is_metered:  # Its body is looked into, which a compressed one does not allow.
+            headers["Accept-Encoding"] = "identity"
+        answer: Answer = yield Send(headers)
         return answer
 
     def _reserve(self, offer: Offer) -> Generator[Step, Any, Reservation]:
         """Set the price aside on a channel that covers it; have one funded if there is none."""
         held = self._reservation
-        if held is not None and self._answers(held, offer.request):
+        if held is not None and self._answers(held, offer):
             return held
         while True:
             entry = self._channel_for(offer)
@@ -158,18 +132,25 @@ class PaymentSession:
                 return reservation
             yield from self._fund(offer, entry)
 
-    def _answers(self, held: Reservation, request: SessionRequest) -> bool:
+    def _answers(self, held: Reservation, offer: Offer) -> bool:
         """Whether a voucher is one for this price and this payee."""
-        entry = self._state.channel(held.channel_id)
-        ours = (held.price, entry.channel.payee, entry.channel.token, entry.deployment)
-        return ours == (request.amount, request.recipient, request.currency, request.deployment)
+        if not offer.is_from_payee_of(self._state.channel(held.channel_id)):
+            return False
+        if offer.is_metered:
+            return max(self._share, offer.request.amount) <= held.price <= offer.cost_max
+        return held.price == offer.request.amount
+
+    def _price(self, offer: Offer, entry: PayerChannel) -> int:
+        """What to set aside for the request."""
+        return max(offer.limits.set_aside(offer.request, entry.room), self._share)
 
     def _try_reserve(self, offer: Offer, entry: PayerChannel) -> Reservation | None:
         try:
             return self._state.reserve(
                 entry.channel_id,
-                offer.request.amount,
+                self._price(offer, entry),
                 lambda channel_id, amount: self._terms.sign(entry.deployment, channel_id, amount),
+                delta=offer.request.min_voucher_delta,
                 total_max=offer.limits.total_max,
                 instead_of=self._reservation,
             )
@@ -185,11 +166,13 @@ class PaymentSession:
             self._asked_to_open = True
             yield Open(request, deposit, self._url)
         else:
-            shortfall = entry.next_cumulative(request.amount) - entry.deposit
+            price = self._price(offer, entry)
+            needed = entry.next_cumulative(price, request.min_voucher_delta)
+            shortfall = needed - entry.deposit
             if shortfall > 0:
                 yield Add(entry.channel_id, limits.top_up_for(entry.deposit, shortfall))
         current = self._channel_for(offer)
-        if current is None or not current.covers(request.amount):
+        if current is None or not self._is_covered(offer, current):
             yield from self._wait_for_funding()
 
     def _wait_for_funding(self) -> Generator[Step, Any, None]:
@@ -199,25 +182,6 @@ class PaymentSession:
                 hint="Look at your channels with: channelpay channel list",
             )
         yield Wait(FUNDING_POLL_SECONDS)
-
-    def _present_top_ups(
-        self, offer: Offer, entry: PayerChannel
-    ) -> Generator[Step, Any, Answer | None]:
-        """Tell a payee that knows the channel of each top-up; its answer, if it refuses one."""
-        if not entry.presented:
-            return None
-        for top_up in self._state.unpresented_top_ups(entry.channel_id):
-            payload = TopUpPayload(entry.channel_id, top_up.transaction_hash, top_up.amount)
-            header = {"Authorization": self._credential(offer, payload)}
-            answer: Answer = yield Send(header, bare=True)
-            if answer.status >= 400:
-                return answer
-            self._state.record_presented(top_up)
-        return None
-
-    def _credential(self, offer: Offer, payload: Payload) -> str:
-        source = Source(offer.request.deployment.chain_id, self._terms.payer)
-        return Credential(offer.challenge, payload, source).to_header()
 
     # --- answers -----------------------------------------------------------------------------
 
@@ -238,6 +202,7 @@ class PaymentSession:
         self._url = answer.url
         if answer.status in {402, 409, 410}:
             self._release()
+            self._share = 0
             self._key = str(uuid.uuid4())
 
     def _pause(self, answer: Answer) -> Generator[Step, Any, Offer | None]:
@@ -252,6 +217,8 @@ class PaymentSession:
         code = answer.code
         if code in _CHANNEL_IS_GONE:
             return self._present_once_more(code, channel_id) or self._leave(code, channel_id)
+        if code == "insufficient-balance" and self._is_metered:
+            return self._raise_share(answer, channel_id)
         if (code, channel_id) in self._seen:
             return False
         self._seen.add((code, channel_id))
@@ -276,25 +243,71 @@ class PaymentSession:
 
     def _adopt(self, answer: Answer, channel_id: ChannelId) -> bool:
         """Believe what the payee charged, as far as we signed before this request, which it did not
-        serve; then sign anew.
+        serve; then sign anew. Beside other requests, one of those may have been charged for it.
         """
         spent = answer.amount("spent")
         held = self._reservation
-        ahead = 0 if held is None else held.increment
+        others = self._state.channel(channel_id).without(held).in_flight
+        ahead = 0 if held is None or others else held.increment
         if spent is None or not self._state.adopt_spent(channel_id, spent, ahead):
             return False
         self._release()
         return True
 
-    def _conclude(self, answer: Answer) -> Paid | None:
-        reservation = self._reservation
-        if reservation is None or answer.receipt is None or answer.status >= 400:
+    def _raise_share(self, answer: Answer, channel_id: ChannelId) -> bool:
+        """More was to pay before the response could begin: promise that, and at least twice as much
+        as before. Raises :class:`BudgetExceeded`.
+        """
+        held, offer, required = self._reservation, self._offer, answer.amount("requiredCumulative")
+        assert held is not None
+        assert offer is not None
+        if required is None or held.price >= offer.cost_max:
+            return False
+        self._state.adopt_spent(channel_id, answer.amount("spent") or 0, held.increment)
+        others = self._state.channel(channel_id).without(held)
+        least = required - others.spent - others.in_flight
+        if least > offer.cost_max:
+            raise BudgetExceeded(
+                f"the response costs {least}, the limit is {offer.cost_max} base units",
+                price=str(least),
+                limit=str(offer.cost_max),
+            )
+        self._share = min(max(least, 2 * held.price), offer.cost_max)
+        return True
+
+    @property
+    def _is_metered(self) -> bool:
+        return self._offer is not None and self._offer.is_metered
+
+    def _conclude(self, answer: Answer) -> Paid | MeteredResponse | None:
+        paid: Paid | MeteredResponse
+        held, offer = self._reservation, self._offer
+        if held is None or offer is None or answer.receipt is None or answer.status >= 400:
             return None
-        receipt = self._believed(answer.receipt, reservation)
-        spent = None if receipt is None else receipt.spent
-        cost = self._state.settle(reservation, spent, self._url)
+        receipt = self._believed(answer.receipt, held)
+        has_events = answer.media_type == MEDIA_TYPE
+        if has_events or (offer.is_metered and answer.media_type is not None):
+            paid = self._begun(offer, held, receipt, has_events=has_events)
+        else:
+            spent = None if receipt is None else receipt.spent
+            cost = self._state.settle(held, spent, self._url)
+            paid = Paid(held.channel_id, min(cost, held.price), receipt)
         self._reservation = None
-        return Paid(reservation.channel_id, cost, receipt)
+        return paid
+
+    def _begun(
+        self, offer: Offer, held: Reservation, receipt: Receipt | None, *, has_events: bool
+    ) -> MeteredResponse:
+        """An answer that is paid for while it is read. What its head says is all that is said of
+        the cost if the price was for the whole, or if a body without events was charged before.
+        """
+        is_final = not offer.is_metered
+        if offer.is_metered:
+            spent = None if receipt is None else receipt.spent
+            before = self._state.begin_metered(held, spent, self._url)
+            is_final = spent is not None and spent > before and not has_events
+        head = Head(offer, self._url, held, receipt, is_final=is_final, has_events=has_events)
+        return MeteredResponse(self._terms, self._state, head, self._clock)
 
     def _believed(self, header: str, reservation: Reservation) -> Receipt | None:
         """The receipt, if it is of our channel and claims no more than we signed."""
@@ -303,9 +316,7 @@ class PaymentSession:
         except InputError:
             return None
         entry = self._state.channel(reservation.channel_id)
-        ours = (entry.channel_id, entry.deployment.chain_id)
-        genuine = (receipt.channel_id, receipt.chain_id) == ours and receipt.spent <= entry.signed
-        return receipt if genuine else None
+        return receipt if is_genuine(receipt, entry) else None
 
     def _release(self) -> None:
         reservation, self._reservation = self._reservation, None
@@ -318,12 +329,11 @@ class PaymentSession:
         """What this origin asked for before, if a channel can pay that at once."""
         challenge = self._state.challenge(origin_of(self._url))
         try:
-            offer = None if challenge is None else self._offer_of(challenge)
+            offer = None if challenge is None else offer_of(self._terms, challenge)
         except ChannelPayError:
             return None
         entry = None if offer is None else self._channel_for(offer)
-        covered = offer and entry and entry.covers(offer.request.amount)
-        return offer if covered else None
+        return offer if offer and entry and offer.is_covered_by(entry) else None
 
     def _choose(self, answer: Answer) -> Offer | None:
         """The first challenge that we can pay, those with an open channel before others.
@@ -344,7 +354,7 @@ class PaymentSession:
         offers, refusals = [], []
         for challenge in challenges:
             try:
-                offer = self._offer_of(challenge)
+                offer = offer_of(self._terms, challenge)
             except InputError:
                 continue
             except ChannelPayError as error:
@@ -353,30 +363,6 @@ class PaymentSession:
             if offer is not None:
                 offers.append(offer)
         return offers, refusals
-
-    def _offer_of(self, challenge: Challenge) -> Offer | None:
-        """None for another method, intent or unit. Raises if contract or limits forbid it."""
-        if (challenge.method, challenge.intent) != (METHOD, INTENT):
-            return None
-        request = SessionRequest.decode(challenge.request)
-        if request.unit_type != UNIT_TYPE:
-            return None
-        if request.deployment.contract != self._terms.contract:
-            raise ConfigError(
-                f"the site takes payments through the contract"
-                f" {checksum_address(request.deployment.contract)}, which is not the trusted one",
-                hint="Check who runs that contract before you name it with --contract.",
-            )
-        limits = self._terms.limits.get(request.currency)
-        if limits is None:
-            raise BudgetExceeded(
-                f"the site takes payments in {_token_name(request.currency)}, for which there are"
-                " no limits",
-                hint="Set limits for this token (--token), if you want to pay in it.",
-                token=checksum_address(request.currency),
-            )
-        limits.check_price(request.amount)
-        return Offer(challenge, request, limits, challenge.expires_at)
 
     def _preferred(self, offers: list[Offer]) -> Offer:
         for offer in offers:
@@ -392,9 +378,12 @@ class PaymentSession:
         entries = self._state.channels_to(
             request.deployment, self._terms.payer, request.recipient, request.currency
         )
-        usable = [entry for entry in entries if entry.is_usable]
-        covering = (entry for entry in usable if entry.covers(request.amount))
+        usable = [entry.without(self._reservation) for entry in entries if entry.is_usable]
+        covering = (entry for entry in usable if self._is_covered(offer, entry))
         return next(covering, usable[0] if usable else None)
+
+    def _is_covered(self, offer: Offer, entry: PayerChannel) -> bool:
+        return offer.is_covered_by(entry, self._price(offer, entry))
 
     def _check_chain(self, request: SessionRequest) -> None:
         ours, theirs = self._terms.chain_id(), request.deployment.chain_id
@@ -414,7 +403,3 @@ def payload_of(entry: PayerChannel, voucher: Voucher) -> Payload:
         return VoucherPayload(voucher)
     channel = entry.channel
     return OpenPayload(entry.open_transaction, channel.salt, channel.authorized_signer, voucher)
-
-
-def _token_name(token: Address) -> str:
-    return "the chain's own currency" if token == NATIVE else f"token {checksum_address(token)}"

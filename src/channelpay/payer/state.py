@@ -6,7 +6,8 @@ The numbers of a channel, all cumulative base units of its token:
 ``signed``     highest amount ever signed                  only grows; on disk before the voucher
                                                            leaves
 ``spent``      what the payee says that it charged         never believed above ``signed``
-``in_flight``  prices of the requests that are under way   each request owns its increment
+``in_flight``  prices of the requests that are under way   each request owns its increment; that of
+                                                           a metered one is what was promised to it
 =============  ==========================================  ======================================
 
     next voucher = max(signed, spent + in_flight + price)
@@ -266,21 +267,22 @@ class PayerState:
         price: int,
         sign: Sign,
         *,
+        delta: int = 0,
         total_max: int | None = None,
         instead_of: Reservation | None = None,
     ) -> Reservation:
         """Set ``price`` aside for one request and sign the voucher that covers it.
 
         When this returns, the signed amount is on disk. No two requests share an increment, also
-        not across processes. ``total_max`` limits what the payer promises in this token on this
-        chain, over all channels. Raises :class:`AmountExceedsDeposit` or :class:`BudgetExceeded`;
-        then nothing was signed.
+        not across processes. ``delta`` is the least increment that the payee takes. ``total_max``
+        limits what the payer promises in this token on this chain, over all channels. Raises
+        :class:`AmountExceedsDeposit` or :class:`BudgetExceeded`; then nothing was signed.
         """
         with self._database.write() as connection:
             if instead_of is not None:
                 connection.execute("DELETE FROM reservations WHERE id = ?", (instead_of.id,))
             entry = self._entry(connection, channel_id)
-            cumulative = entry.next_cumulative(price)
+            cumulative = entry.next_cumulative(price, delta)
             _check_deposit(entry, cumulative)
             if total_max is not None:
                 self._check_total(connection, entry, cumulative, total_max)
@@ -295,13 +297,44 @@ class PayerState:
             increment += instead_of.increment
         return Reservation(row_id, channel_id, price, voucher, increment)
 
-    def settle(self, reservation: Reservation, spent: int | None, url: str | None = None) -> int:
+    def begin_metered(self, reservation: Reservation, spent: int | None, url: str) -> int:
+        """A metered response began, and by the payee's claim so much was spent before it. Returns
+        what the books say of that now.
+
+        The claim is taken from a request that is alone on its channel, if it corrects the books:
+        where they are unsure, or assume more. Otherwise it may hold a first charge of this request.
+        """
+        with self._database.write() as connection:
+            entry = self._entry(connection, reservation.channel_id)
+            row = connection.execute(
+                "SELECT alone FROM reservations WHERE id = ?", (reservation.id,)
+            ).fetchone()
+            before = entry.spent
+            if spent is not None and row is not None and row["alone"]:
+                claim = min(spent, entry.signed - reservation.increment)
+                before = claim if entry.unsure else min(claim, entry.spent)
+                self._set_sure(connection, reservation.channel_id)
+            connection.execute(
+                "UPDATE channels SET spent = ?, presented = 1, url = ? WHERE channel_id = ?",
+                (amount_blob(before), url, reservation.channel_id),
+            )
+        return before
+
+    def settle(
+        self,
+        reservation: Reservation,
+        spent: int | None,
+        url: str | None = None,
+        *,
+        metered: bool = False,
+    ) -> int:
         """The request was paid for. ``spent`` is the payee's claim, None if it made none to be
         believed; ``url`` is where the channel was used. Returns what the request cost.
 
         A request that was alone on its channel takes the claim as it is. Otherwise the claim may
         hold the charges of others, who bring them themselves, and answers may overtake each other:
-        then the highest claim so far counts, up to the own price.
+        then the highest claim so far counts, up to the own price; for a ``metered`` response, which
+        may have used what others were promised, up to all that is not set aside.
         """
         with self._database.write() as connection:
             entry = self._entry(connection, reservation.channel_id)
@@ -312,8 +345,12 @@ class PayerState:
             claimed = min(expected if spent is None else spent, entry.signed)
             settled = claimed
             if row is None or not row["alone"]:
+                if metered:
+                    expected = entry.signed - entry.without(reservation).in_flight
                 claimed = max(claimed, _claimed(connection, entry))
                 settled = max(entry.spent, min(claimed, expected))
+            elif spent is not None:
+                self._set_sure(connection, reservation.channel_id)
             connection.execute(
                 "UPDATE channels SET spent = ?, claimed = ?, presented = 1,"
                 " url = coalesce(?, url) WHERE channel_id = ?",
@@ -324,6 +361,16 @@ class PayerState:
     def release(self, reservation: Reservation) -> None:
         """The request ended unpaid. What was signed for it is there for the next one."""
         self._execute("DELETE FROM reservations WHERE id = ?", reservation.id)
+
+    def break_off(self, reservation: Reservation) -> None:
+        """A metered response ended without a receipt: what it cost, the next receipt tells. Until
+        then, what was signed for it is there for the next request.
+        """
+        with self._database.write() as connection:
+            connection.execute("DELETE FROM reservations WHERE id = ?", (reservation.id,))
+            connection.execute(
+                "UPDATE channels SET unsure = 1 WHERE channel_id = ?", (reservation.channel_id,)
+            )
 
     def adopt_spent(self, channel_id: ChannelId, spent: int, ahead: int = 0) -> bool:
         """Take over what the payee says that it charged; False if we never signed that much, but
@@ -385,6 +432,9 @@ class PayerState:
     def _execute(self, statement: str, *values: object) -> None:
         with self._database.write() as connection:
             connection.execute(statement, values)
+
+    def _set_sure(self, connection: sqlite3.Connection, channel_id: ChannelId) -> None:
+        connection.execute("UPDATE channels SET unsure = 0 WHERE channel_id = ?", (channel_id,))
 
     def _entry(self, connection: sqlite3.Connection, channel_id: ChannelId) -> PayerChannel:
         row = connection.execute(
@@ -467,7 +517,7 @@ def _insert(connection: sqlite3.Connection, entry: PayerChannel, funding_until: 
     channel, deployment, zero = entry.channel, entry.deployment, amount_blob(0)
     connection.execute(
         "INSERT INTO channels VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, 0,"
-        " NULL, NULL, ?, ?)",
+        " NULL, NULL, ?, ?, 0)",
         (
             entry.channel_id,
             deployment.chain_id,
@@ -510,6 +560,7 @@ def _channel_from(row: sqlite3.Row, in_flight: int) -> PayerChannel:
         signed=blob_amount(row["signed"]),
         signature=row["signature"],
         spent=blob_amount(row["spent"]),
+        unsure=bool(row["unsure"]),
         in_flight=in_flight,
         presented=bool(row["presented"]),
         refused=row["refused"],

@@ -20,11 +20,13 @@ PROBLEM_BYTES_MAX = 64 * 1024
 class Send:
     """Send the request (again), with these headers added; the result is an :class:`Answer`.
 
-    ``bare`` leaves out the body and what describes it: such a request carries a credential only.
+    ``bare`` leaves out the body and what describes it: such a request carries a credential only,
+    and buys nothing. ``head`` sends it with HEAD, which is charged nothing even where it could be.
     """
 
     headers: dict[str, str] = field(repr=False)
     bare: bool = False
+    head: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,8 @@ Step = Send | Open | Add | Wait
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a session needs to know of a response. ``url`` is where it came from, after redirects.
+    """What a session needs to know of a response. ``url`` is where it came from, after redirects;
+    ``media_type`` is None where it has no body.
 
     ``problem`` holds the members of a problem+json body (RFC 9457), or nothing.
     """
@@ -69,6 +72,7 @@ class Answer:
     challenges: tuple[str, ...] = ()
     receipt: str | None = None
     retry_after: str | None = None
+    media_type: str | None = None
     problem: dict[str, object] = field(default_factory=dict)
 
     @property
@@ -96,7 +100,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Paid:
-    """What one request cost, in base units; ``receipt`` is None if it could not be believed."""
+    """What one request cost, in base units; ``receipt`` is None if it could not be believed.
+
+    While a metered response is read, and after one that ended without a receipt, ``cost`` is what
+    it was promised: it has cost that at most, beside what was promised before and not used.
+    """
 
     channel_id: ChannelId
     cost: int

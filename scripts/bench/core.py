@@ -1,25 +1,19 @@
-"""What a voucher costs, as ratios measured side by side in one run: ``make bench``.
+"""What a voucher costs: checking it, reading it from the HTTP header, signing it.
 
 "Raw" is libsecp256k1 called directly, with everything prepared: the floor under any implementation.
-Each round times every row once; a row's ratio is the median over the rounds of its time by the raw
-time of the same round, so a drift of the machine's speed cancels.
 """
 
 from __future__ import annotations
 
-import json
-import statistics
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from coincurve._libsecp256k1 import ffi, lib
 from coincurve.context import GLOBAL_CONTEXT
 from eth_account import Account
 from eth_account.messages import encode_typed_data
-from rich.console import Console
-from rich.table import Table
 
 from channelpay.protocol.eip712 import (
     DOMAIN_NAME,
@@ -31,15 +25,15 @@ from channelpay.protocol.eip712 import (
 from channelpay.protocol.keccak import keccak256
 from channelpay.protocol.reader import CredentialReader
 from channelpay.protocol.text import to_hex
-from channelpay.protocol.types import NATIVE, Address, ChannelId, Deployment
+from channelpay.protocol.types import NATIVE, Address, ChannelId, Deployment, Voucher
 from channelpay.protocol.wire import (
     ChallengeIssuer,
     Credential,
     SessionRequest,
     VoucherPayload,
 )
+from scripts.bench.figures import Findings, Ratio, Table, Target, medians
 
-ROUNDS = 15
 SECONDS_PER_ROW = 0.02
 
 DEPLOYMENT = Deployment(1, Address(keccak256(b"contract")[:20]))
@@ -47,19 +41,32 @@ SECRET = keccak256(b"a key for measurements only")
 CHANNEL = ChannelId(keccak256(b"channel"))
 AMOUNT = 123_456_789
 NOW, EXPIRES = 1_800_000_000, 1_800_000_300
+RAW_VERIFY, RAW_RECOVER, RAW_SIGN = "raw verify", "raw recover", "raw sign"
+
+Call = Callable[[], object]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: ``run`` is compared with the row named ``against``."""
+    """``seconds`` measures one call; it is compared with the row named ``against``."""
 
     name: str
-    run: Callable[[], object]
-    against: str
+    seconds: Callable[[], float]
+    against: str = RAW_VERIFY
     reach: float | None = None
 
 
-def raw_calls() -> tuple[Callable[[], object], ...]:
+def seconds_per_call(run: Call) -> float:
+    """Time of the processor for one call: an average over about SECONDS_PER_ROW."""
+    calls, started = 0, time.thread_time()
+    while (elapsed := time.thread_time() - started) < SECONDS_PER_ROW:
+        for _ in range(10):
+            run()
+        calls += 10
+    return elapsed / calls
+
+
+def raw_calls() -> dict[str, Call]:
     """libsecp256k1's own verify, recover and sign of one digest, all parsed beforehand."""
     context, digest = GLOBAL_CONTEXT.ctx, VoucherHasher(DEPLOYMENT).digest(CHANNEL, AMOUNT)
     signature = ffi.new("secp256k1_ecdsa_signature *")
@@ -83,11 +90,11 @@ def raw_calls() -> tuple[Callable[[], object], ...]:
         return lib.secp256k1_ecdsa_sign(context, signed, digest, SECRET, ffi.NULL, ffi.NULL)
 
     assert verify() == recover() == 1
-    return verify, recover, sign
+    return {RAW_VERIFY: verify, RAW_RECOVER: recover, RAW_SIGN: sign}
 
 
-def typed_data() -> dict[str, object]:
-    """The same voucher as eth-account wants it."""
+def typed_data(deployment: Deployment, channel_id: ChannelId, amount: int) -> dict[str, object]:
+    """A voucher as eth-account wants it."""
     fields = ("name", "string"), ("version", "string"), ("chainId", "uint256")
     voucher = ("channelId", "bytes32"), ("cumulativeAmount", "uint128")
     return {
@@ -102,23 +109,28 @@ def typed_data() -> dict[str, object]:
         "domain": {
             "name": DOMAIN_NAME,
             "version": DOMAIN_VERSION,
-            "chainId": DEPLOYMENT.chain_id,
-            "verifyingContract": to_hex(DEPLOYMENT.contract),
+            "chainId": deployment.chain_id,
+            "verifyingContract": to_hex(deployment.contract),
         },
-        "message": {"channelId": CHANNEL, "cumulativeAmount": AMOUNT},
+        "message": {"channelId": channel_id, "cumulativeAmount": amount},
     }
 
 
-def rows() -> list[Row]:
-    """Everything that is measured, the raw calls first."""
-    raw_verify, raw_recover, raw_sign = raw_calls()
+def recovered_by_eth_account(deployment: Deployment, voucher: Voucher) -> str:
+    """Who signed a voucher, in the way that eth-account's documentation shows."""
+    message = typed_data(deployment, voucher.channel_id, voucher.cumulative_amount)
+    signable = encode_typed_data(full_message=message)
+    return str(Account.recover_message(signable, signature=voucher.signature))
+
+
+def own_rows() -> list[Row]:
+    """The raw calls, ours, and eth-account's."""
     hasher, signer = VoucherHasher(DEPLOYMENT), VoucherSigner(DEPLOYMENT, SECRET)
     voucher = signer.sign(CHANNEL, AMOUNT)
     issuer = ChallengeIssuer(keccak256(b"challenge secret"), "bench")
     challenge = issuer.issue(SessionRequest(1, NATIVE, signer.address, DEPLOYMENT), EXPIRES)
     header = Credential(challenge, VoucherPayload(voucher)).to_header()
-    message = typed_data()
-
+    message = typed_data(DEPLOYMENT, CHANNEL, AMOUNT)
     reader, checker = CredentialReader(issuer), VoucherChecker(hasher)
 
     def from_header() -> None:
@@ -126,66 +138,39 @@ def rows() -> list[Row]:
         assert isinstance(payload, VoucherPayload)
         checker.check(payload.voucher, signer.address)
 
-    def eth_account_verify() -> None:
-        signable = encode_typed_data(full_message=message)
-        Account.recover_message(signable, signature=voucher.signature)
+    def in_the_documented_way() -> None:
+        recovered_by_eth_account(DEPLOYMENT, voucher)
+
+    def row(name: str, run: Call, against: str = RAW_VERIFY, reach: float | None = None) -> Row:
+        return Row(name, partial(seconds_per_call, run), against, reach)
 
     return [
-        Row("raw verify", raw_verify, "raw verify"),
-        Row("raw recover", raw_recover, "raw verify"),
-        Row("verify a voucher", lambda: checker.check(voucher, signer.address), "raw verify", 1.10),
-        Row("verify from the HTTP header", from_header, "raw verify", 1.25),
-        Row("the first of a signer", lambda: hasher.check(voucher, signer.address), "raw verify"),
-        Row("eth-account, typed data, recover", eth_account_verify, "raw verify"),
-        Row("raw sign", raw_sign, "raw sign"),
-        Row("sign a voucher", lambda: signer.sign(CHANNEL, AMOUNT), "raw sign", 1.25),
-        Row(
-            "eth-account, sign typed data",
+        row("verify a voucher", lambda: checker.check(voucher, signer.address), reach=1.10),
+        row("verify a voucher, from the HTTP header", from_header, reach=1.25),
+        row("verify the first voucher of a signer", lambda: hasher.check(voucher, signer.address)),
+        row("sign a voucher", lambda: signer.sign(CHANNEL, AMOUNT), RAW_SIGN, 1.25),
+        row("eth-account: typed data, recover", in_the_documented_way),
+        row(
+            "eth-account: sign typed data",
             lambda: Account.sign_typed_data(SECRET, full_message=message),
-            "raw sign",
+            RAW_SIGN,
         ),
     ]
 
 
-def seconds_per_call(run: Callable[[], object]) -> float:
-    """Average over a slice of time of about SECONDS_PER_ROW."""
-    calls, started = 0, time.perf_counter()
-    while (elapsed := time.perf_counter() - started) < SECONDS_PER_ROW:
-        for _ in range(10):
-            run()
-        calls += 10
-    return elapsed / calls
-
-
-def measure(table: list[Row]) -> list[dict[str, object]]:
-    """One result per row: microseconds (median) and the ratio against its raw row."""
-    rounds = [{row.name: seconds_per_call(row.run) for row in table} for _ in range(ROUNDS)]
-    return [
-        {
-            "name": row.name,
-            "microseconds": round(statistics.median(r[row.name] for r in rounds) * 1e6, 1),
-            "ratio": round(statistics.median(r[row.name] / r[row.against] for r in rounds), 2),
-            "reach": row.reach,
-        }
-        for row in table
+def measure(rounds: int, peers: list[Row]) -> Findings:
+    """Every row once per round."""
+    raw = [Row(name, partial(seconds_per_call, run)) for name, run in raw_calls().items()]
+    compared = [*own_rows(), *peers]
+    taken = [{row.name: row.seconds() for row in (*raw, *compared)} for _ in range(rounds)]
+    typical = medians(taken)
+    ratios = {
+        row.name: Ratio.of(one[row.name] / one[row.against] for one in taken) for row in compared
+    }
+    targets = [
+        Target(f"{row.name} / {row.against}", ratios[row.name], row.reach, at_most=True)
+        for row in compared
     ]
-
-
-def main() -> None:
-    """Print a table on a terminal, JSON on a pipe."""
-    results = measure(rows())
-    if not sys.stdout.isatty():
-        print(json.dumps(results, indent=2))
-        return
-    table = Table(title="one voucher, times raw libsecp256k1")
-    for heading in ("", "µs", "ratio", "to reach"):
-        table.add_column(heading, justify="left" if not heading else "right")
-    for result in results:
-        reach = result["reach"]
-        cells = (result["name"], result["microseconds"], result["ratio"], reach or "")
-        table.add_row(*map(str, cells))
-    Console().print(table)
-
-
-if __name__ == "__main__":
-    main()
+    rows = [(row.name, typical[row.name] * 1e6) for row in (*raw, *compared)]
+    note = "Microseconds of the processor, medians over the rounds."
+    return Findings(targets, [Table("One voucher", note, ("", "µs"), tuple(rows))])

@@ -1,0 +1,118 @@
+"""What a payee asks for, and whether this payer can and may answer it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from channelpay.errors import BudgetExceeded, ConfigError
+from channelpay.payer.limits import Limits, is_metered
+from channelpay.payer.records import PayerChannel
+from channelpay.payer.state import PayerState
+from channelpay.payer.steps import Answer, Send, Step
+from channelpay.protocol.text import checksum_address
+from channelpay.protocol.types import NATIVE, Address, ChannelId, Deployment, Voucher
+from channelpay.protocol.wire import (
+    INTENT,
+    METHOD,
+    Challenge,
+    Credential,
+    Payload,
+    SessionRequest,
+    Source,
+    TopUpPayload,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On whose behalf, and within which limits a session pays.
+
+    ``chain_id`` asks the node; it is called only when no open channel settles the question.
+    """
+
+    payer: Address
+    contract: Address
+    limits: Mapping[Address, Limits]
+    sign: Callable[[Deployment, ChannelId, int], Voucher] = field(repr=False)
+    chain_id: Callable[[], int]
+    allow_plain_http: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A challenge that this payer can and may answer, until ``expires_at`` (Unix seconds)."""
+
+    challenge: Challenge
+    request: SessionRequest
+    limits: Limits
+    expires_at: float | None
+
+    @property
+    def is_metered(self) -> bool:
+        return is_metered(self.request)
+
+    @property
+    def cost_max(self) -> int:
+        """What the response may cost."""
+        return self.limits.cost_max(self.request)
+
+    def is_covered_by(self, entry: PayerChannel, price: int | None = None) -> bool:
+        """Whether a channel can pay this much; if nothing is said, the price of one unit."""
+        delta = self.request.min_voucher_delta
+        return entry.covers(self.request.amount if price is None else price, delta)
+
+    def is_from_payee_of(self, entry: PayerChannel) -> bool:
+        """Whether vouchers of a channel can answer it."""
+        request, channel = self.request, entry.channel
+        asked = (request.recipient, request.currency, request.deployment)
+        return asked == (channel.payee, channel.token, entry.deployment)
+
+    def credential(self, payer: Address, payload: Payload) -> str:
+        """The value of the ``Authorization`` header that answers with ``payload``."""
+        source = Source(self.request.deployment.chain_id, payer)
+        return Credential(self.challenge, payload, source).to_header()
+
+
+def offer_of(terms: Terms, challenge: Challenge) -> Offer | None:
+    """None for another method or intent. Raises :class:`InputError` for a malformed one,
+    :class:`ConfigError` and :class:`BudgetExceeded` if contract or limits forbid it.
+    """
+    if (challenge.method, challenge.intent) != (METHOD, INTENT):
+        return None
+    request = SessionRequest.decode(challenge.request)
+    if request.deployment.contract != terms.contract:
+        raise ConfigError(
+            f"the site takes payments through the contract"
+            f" {checksum_address(request.deployment.contract)}, which is not the trusted one",
+            hint="Check who runs that contract before you name it with --contract.",
+        )
+    limits = terms.limits.get(request.currency)
+    if limits is None:
+        raise BudgetExceeded(
+            f"the site takes payments in {_token_name(request.currency)}, for which there are"
+            " no limits",
+            hint="Set limits for this token (--token), if you want to pay in it.",
+            token=checksum_address(request.currency),
+        )
+    limits.check_price(request)
+    return Offer(challenge, request, limits, challenge.expires_at)
+
+
+def present_top_ups(
+    terms: Terms, state: PayerState, offer: Offer, channel_id: ChannelId
+) -> Generator[Step, Any, Answer | None]:
+    """Tell a payee that knows the channel of each top-up; its answer, if it refuses one."""
+    for top_up in state.unpresented_top_ups(channel_id):
+        payload = TopUpPayload(channel_id, top_up.transaction_hash, top_up.amount)
+        header = {"Authorization": offer.credential(terms.payer, payload)}
+        answer: Answer = yield Send(header, bare=True)
+        if answer.status >= 400:
+            return answer
+        state.record_presented(top_up)
+    return None
+
+
+def _token_name(token: Address) -> str:
+    return "the chain's own currency" if token == NATIVE else f"token {checksum_address(token)}"

@@ -1,0 +1,194 @@
+"""The bodies of metered responses for httpx2: handed on as they come, and paid for on the way.
+
+A reader gets what the payee sent without the events of payments, and out of its own loop what ends
+the response early: :class:`~channelpay.errors.BudgetExceeded` at the limit, another error of ours
+where a voucher did not get through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import anyio
+import anyio.to_thread
+
+from channelpay.payer.messages import Done, advance, answer_of, bare_request, httpx, run
+from channelpay.payer.metering import VOUCHER_SECONDS, MeteredResponse
+from channelpay.payer.steps import Answer, Send, Step, Wait
+from channelpay.protocol.sse import NeedVoucher
+
+Perform = Callable[[Step], None]
+
+
+class _Metered:
+    """One response and what pays for it."""
+
+    def __init__(
+        self, response: httpx.Response, metered: MeteredResponse, perform: Perform
+    ) -> None:
+        self._response = response
+        self._metered = metered
+        self._perform = perform
+        self._show_cost()
+
+    def _show_cost(self) -> None:
+        self._response.extensions["channelpay"] = self._metered.paid
+
+    def _settle(self) -> None:
+        self._metered.settle()
+        self._show_cost()
+
+    def _voucher_request(self, step: Send) -> httpx.Request:
+        """It has its own client's timeout: that of the response may be none."""
+        request = bare_request(self._response.request, step.headers, "HEAD")
+        request.extensions = {
+            name: value for name, value in request.extensions.items() if name != "timeout"
+        }
+        return request
+
+    def _answer_of(self, response: httpx.Response) -> Answer:
+        return answer_of(response, str(response.url))
+
+    def _not_reached(self) -> Answer:
+        """To be repeated like a busy payee's answer: a voucher is the same at each attempt."""
+        return Answer(503, str(self._response.url), retry_after="0")
+
+    @contextmanager
+    def _naming_the_promise(self) -> Iterator[None]:
+        """Say of a body that breaks off what it may have cost."""
+        try:
+            yield
+        except httpx.TransportError as error:
+            raise type(error)(
+                f"{error} (the response was metered: it was cut off when it had been promised"
+                f" {self._metered.paid.cost} base units, and may have needed more)",
+                request=self._response.request,
+            ) from error
+
+
+class MeteredStream(_Metered, httpx.SyncByteStream):
+    """Takes the place of a response's stream, for blocking readers."""
+
+    def __init__(
+        self,
+        response: httpx.Response,
+        metered: MeteredResponse,
+        perform: Perform,
+        client: httpx.Client | None,
+    ) -> None:
+        super().__init__(response, metered, perform)
+        assert isinstance(response.stream, httpx.SyncByteStream)
+        self._body: httpx.SyncByteStream = response.stream
+        self._client = client
+        self._own_client: httpx.Client | None = None
+        response.stream = self
+
+    @property
+    def elapsed(self) -> timedelta | None:
+        """What ``response.elapsed`` says."""
+        return getattr(self._body, "elapsed", None)
+
+    def __iter__(self) -> Iterator[bytes]:
+        with self._naming_the_promise():
+            for chunk in self._body:
+                for part in self._metered.read(chunk):
+                    if isinstance(part, bytes):
+                        yield part
+                    else:
+                        self._answer(part)
+            if rest := self._metered.rest():
+                yield rest
+
+    def close(self) -> None:
+        try:
+            self._body.close()
+        finally:
+            self._settle()
+            if self._own_client is not None:
+                self._own_client.close()
+
+    def _answer(self, need: NeedVoucher) -> None:
+        run(self._metered.answer(need), self._send, self._perform)
+        self._show_cost()
+
+    def _send(self, step: Send) -> Answer:
+        client = self._client or self._own_client
+        if client is None:
+            client = self._own_client = httpx.Client(timeout=VOUCHER_SECONDS)
+        request = self._voucher_request(step)
+        try:
+            return self._answer_of(client.send(request, auth=None, follow_redirects=False))
+        except httpx.TransportError:
+            return self._not_reached()
+
+
+class AsyncMeteredStream(_Metered, httpx.AsyncByteStream):
+    """The same for asynchronous readers. Books and chain are used in a thread."""
+
+    def __init__(
+        self,
+        response: httpx.Response,
+        metered: MeteredResponse,
+        perform: Perform,
+        client: httpx.AsyncClient | None,
+    ) -> None:
+        super().__init__(response, metered, perform)
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        self._body: httpx.AsyncByteStream = response.stream
+        self._client = client
+        self._own_client: httpx.AsyncClient | None = None
+        response.stream = self
+
+    @property
+    def elapsed(self) -> timedelta | None:
+        return getattr(self._body, "elapsed", None)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        with self._naming_the_promise():
+            async for chunk in self._body:
+                for part in self._metered.read(chunk):
+                    if isinstance(part, bytes):
+                        yield part
+                    else:
+                        await self._answer(part)
+            if rest := self._metered.rest():
+                yield rest
+
+    async def aclose(self) -> None:
+        """Also where the reader was cancelled the books are brought in order."""
+        with anyio.CancelScope(shield=True):
+            try:
+                await self._body.aclose()
+            finally:
+                await anyio.to_thread.run_sync(self._settle)
+                if self._own_client is not None:
+                    await self._own_client.aclose()
+
+    async def _answer(self, need: NeedVoucher) -> None:
+        steps = self._metered.answer(need)
+        try:
+            current = await anyio.to_thread.run_sync(advance, steps, None)
+            while not isinstance(current, Done):
+                answer = None
+                if isinstance(current, Send):
+                    answer = await self._send(current)
+                elif isinstance(current, Wait):
+                    await anyio.sleep(current.seconds)
+                else:
+                    await anyio.to_thread.run_sync(self._perform, current)
+                current = await anyio.to_thread.run_sync(advance, steps, answer)
+        finally:
+            steps.close()
+        self._show_cost()
+
+    async def _send(self, step: Send) -> Answer:
+        client = self._client or self._own_client
+        if client is None:
+            client = self._own_client = httpx.AsyncClient(timeout=VOUCHER_SECONDS)
+        request = self._voucher_request(step)
+        try:
+            return self._answer_of(await client.send(request, auth=None, follow_redirects=False))
+        except httpx.TransportError:
+            return self._not_reached()
