@@ -22,6 +22,7 @@ from channelpay.protocol.rules import (
     KEYED_RETRY_WINDOW_MS,
     RETRY_WINDOW_MS,
     ChannelRecord,
+    Charge,
     Decision,
     Outcome,
     Payment,
@@ -29,6 +30,7 @@ from channelpay.protocol.rules import (
     begin_close,
     close_failed,
     decide,
+    decide_charge,
     release,
 )
 from channelpay.protocol.text import to_hex
@@ -65,8 +67,9 @@ def purchase(
     key: str | None = None,
     resource: str = "GET /a",
     now: int = NOW,
+    metered: bool = False,
 ) -> Purchase:
-    return Purchase(voucher(cumulative), price, resource, now, key)
+    return Purchase(voucher(cumulative), price, resource, now, key, metered)
 
 
 def bought(decision: Decision) -> Payment:
@@ -76,8 +79,8 @@ def bought(decision: Decision) -> Payment:
 
 def served_again(decision: Decision) -> Payment:
     assert decision.payment is None
-    assert decision.retried is not None
-    return decision.retried
+    assert decision.updated is not None
+    return decision.updated
 
 
 # --- charging --------------------------------------------------------------------------------
@@ -116,6 +119,58 @@ def test_price_zero_writes_no_payment() -> None:
     decision = decide(RECORD, purchase(10, 0), None)
     assert decision.payment is None
     assert decision.record.available == 10
+
+
+# --- metered responses -----------------------------------------------------------------------
+
+
+def metered(cumulative: int, unit: int) -> tuple[ChannelRecord, Payment]:
+    decision = decide(RECORD, purchase(cumulative, unit, key="k", metered=True), None)
+    return decision.record, bought(decision)
+
+
+def charge(record: ChannelRecord, payment: Payment, total: int) -> tuple[ChannelRecord, Payment]:
+    decision = decide_charge(record, Charge(CHANNEL_ID, 1, total), payment)
+    return decision.record, served_again(decision)
+
+
+def test_a_metered_purchase_needs_one_unit_and_charges_nothing_yet() -> None:
+    record, payment = metered(10, 10)
+    assert (record.spent, payment.price) == (0, 0)
+    with pytest.raises(InsufficientBalance):
+        metered(9, 10)
+
+
+@given(st.lists(st.integers(0, DEPOSIT), max_size=8))
+def test_a_metered_payment_costs_its_highest_total(totals: list[int]) -> None:
+    record, payment = metered(DEPOSIT, 1)
+    for total in totals:
+        record, payment = charge(record, payment, total)
+    assert record.spent == payment.price == max(totals, default=0)
+
+
+def test_a_charge_beyond_what_is_available_says_what_is_needed() -> None:
+    record, payment = charge(*metered(10, 1), 8)
+    with pytest.raises(InsufficientBalance) as refused:
+        charge(record, payment, 11)
+    assert refused.value.context["requiredCumulative"] == "11"
+    assert charge(record, payment, 10)[0].available == 0
+
+
+def test_nothing_is_charged_on_a_channel_that_is_being_closed_or_a_payment_given_back() -> None:
+    record, payment = metered(10, 1)
+    with pytest.raises(ChannelClosing):
+        charge(begin_close(record, None), payment, 1)
+    with pytest.raises(PaymentRefused):
+        charge(*release(record, payment), 1)
+
+
+def test_what_a_metered_response_cost_is_given_back_as_a_whole() -> None:
+    record, payment = release(*charge(*metered(10, 1), 7))
+    assert (record.spent, payment.outcome) == (0, Outcome.RELEASED)
+
+
+# --- parallel requests and retries -----------------------------------------------------------
 
 
 @given(st.permutations(range(1, 9)), st.integers(1, DEPOSIT // 8))
@@ -330,9 +385,14 @@ class Books(RuleBasedStateMachine):
         price=st.integers(0, DEPOSIT),
         key=st.none() | st.sampled_from("abc"),
         resource=st.sampled_from(["GET /a", "GET /b"]),
+        is_metered=st.booleans(),
     )
-    def buy(self, cumulative: int, price: int, key: str | None, resource: str) -> None:
-        wanted = purchase(cumulative, price, key=key, resource=resource, now=self.now)
+    def buy(
+        self, cumulative: int, price: int, key: str | None, resource: str, is_metered: bool
+    ) -> None:
+        wanted = purchase(
+            cumulative, price, key=key, resource=resource, now=self.now, metered=is_metered
+        )
         earlier = self.earlier(wanted)
         before = self.record
         try:
@@ -342,21 +402,22 @@ class Books(RuleBasedStateMachine):
         self.record = decision.record
         self.best = max(self.best, cumulative)
         charged = decision.record.spent - before.spent
-        assert charged == (0 if decision.payment is None else price)
-        assert decision.payment is None or decision.retried is None
+        assert charged == (0 if decision.payment is None or is_metered else price)
+        assert decision.payment is None or decision.updated is None
         if decision.payment is not None:
             self.payments.append(decision.payment)
-        if decision.retried is not None:
-            self.payments = [decision.retried if p is earlier else p for p in self.payments]
+        if decision.updated is not None:
+            self.payments = [decision.updated if p is earlier else p for p in self.payments]
 
     def earlier(self, wanted: Purchase) -> Payment | None:
         for payment in reversed(self.payments):
             if wanted.idempotency_key is not None:
                 if payment.idempotency_key == wanted.idempotency_key:
                     return payment
-            elif (payment.cumulative, payment.resource) == (
+            elif (payment.cumulative, payment.resource, payment.idempotency_key) == (
                 wanted.voucher.cumulative_amount,
                 wanted.resource,
+                None,
             ):
                 return payment
         return None
@@ -366,6 +427,20 @@ class Books(RuleBasedStateMachine):
     def give_back(self, data: st.DataObject) -> None:
         index = data.draw(st.integers(0, len(self.payments) - 1))
         self.record, self.payments[index] = release(self.record, self.payments[index])
+
+    @precondition(lambda self: self.payments)
+    @rule(data=st.data(), total=st.integers(0, 2 * DEPOSIT))
+    def charge_more(self, data: st.DataObject, total: int) -> None:
+        index = data.draw(st.integers(0, len(self.payments) - 1))
+        try:
+            decision = decide_charge(
+                self.record, Charge(CHANNEL_ID, index, total), self.payments[index]
+            )
+        except PaymentRefused:
+            return
+        assert decision.updated is not None
+        assert decision.updated.price == max(total, self.payments[index].price)
+        self.record, self.payments[index] = decision.record, decision.updated
 
     @rule(amount=st.integers(1, DEPOSIT))
     def top_up(self, amount: int) -> None:
