@@ -31,7 +31,7 @@ KILLS = 200
 CHANNELS = 50
 IN_FLIGHT = 64
 KILLS_WHILE_CLOSING = 10
-SHORT = Size(kills=5, channels=10, in_flight=16, kills_while_closing=2)
+SHORT = Size(kills=5, channels=8, in_flight=16, kills_while_closing=1)
 VIOLATIONS_SHOWN = 20
 ETHER_DECIMALS = 18
 

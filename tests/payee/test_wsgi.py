@@ -52,6 +52,7 @@ class Application:
     def __init__(self) -> None:
         self.environs: list[WSGIEnvironment] = []
         self.threads: list[str] = []
+        self.contexts: list[str] = []
         self.closed = 0
 
     def __call__(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
@@ -109,6 +110,7 @@ class Application:
     def words(self, environ: WSGIEnvironment, start: StartResponse) -> Iterator[bytes]:
         paid: BlockingPayment = environ["channelpay"]
         start("200 OK", EVENTS)
+        self.contexts.append(_outside.get())
         _outside.set("the application's own")
         try:
             for word in WORDS:
@@ -556,7 +558,7 @@ def test_a_stream_runs_in_one_thread_of_its_own_from_its_first_line_to_its_last(
     Reading(client.start_paid(client.opened(), 9 * PRICE, "/units/words")).rest()
 
     assert application.threads[-2:] == ["channelpay-stream"] * 2
-    assert _outside.get() == "the server's"
+    assert (application.contexts, _outside.get()) == (["the server's"], "the server's")
 
 
 def test_the_application_of_a_reader_that_is_gone_is_closed(

@@ -636,9 +636,12 @@ def test_a_page_beside_a_stream_that_uses_its_share_is_paid_again(
 ) -> None:
     """Credit is not kept apart at the payee: a stream may use what another request promised."""
     reading = Reading(ground, [1] * 200)
-    site.metered = False
-    page = ground.session("https://site.example/page2").run()
-    step = next(page)
+    site.metered, site.media_type, site.request_fields = False, "text/html", {}
+    url = "https://other.example/"
+    page = ground.session(url).run()
+    asking = next(page)
+    assert isinstance(asking, Send)
+    step = page.send(site.answer(url, asking))
     assert isinstance(step, Send)
     raised = payload_of(step).voucher
     channel_id = reading.metered.paid.channel_id
@@ -646,8 +649,8 @@ def test_a_page_beside_a_stream_that_uses_its_share_is_paid_again(
         site.records[channel_id], accepted=raised.cumulative_amount, signature=raised.signature
     )
     reading.selling.content(raised.cumulative_amount)
-    answer = site.answer("https://site.example/page2", step)
+    answer = site.answer(url, step)
     assert answer.code == "insufficient-balance"
     again = page.send(answer)
     assert isinstance(again, Send)
-    assert site.answer("https://site.example/page2", again).status == 200
+    assert site.answer(url, again).status == 200

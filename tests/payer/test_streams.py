@@ -13,6 +13,7 @@ import pytest
 from channelpay.errors import BudgetExceeded, ConfigError, PaymentRefused
 from channelpay.payer import metering
 from channelpay.payer.httpx import ChannelPayAuth
+from channelpay.payer.messages import answer_of
 from channelpay.payer.steps import Paid
 from channelpay.protocol.sse import NeedVoucher, need_voucher_event
 from channelpay.protocol.types import ChannelId
@@ -238,11 +239,15 @@ def test_a_response_that_is_read_at_once_is_paid_for_too(
 
 def test_a_client_for_vouchers_is_used_and_left_open(ground: Ground, server: StreamServer) -> None:
     sent: list[httpx2.Request] = []
-    vouchers = httpx2.Client(event_hooks={"request": [sent.append]})
+    vouchers = httpx2.Client(
+        event_hooks={"request": [sent.append]}, timeout=DEADLINE_SECONDS, auth=("user", "secret")
+    )
     auth = ChannelPayAuth(payer_of(ground), vouchers)
-    with vouchers, httpx2.Client(auth=auth) as client:
+    with vouchers, httpx2.Client(auth=auth, timeout=None) as client:
         assert client.get(server.url).content == CONTENT
         assert [request.method for request in sent] == ["HEAD"] * 2
+        assert all(request.headers["Authorization"].startswith("Payment ") for request in sent)
+        assert {request.extensions["timeout"]["read"] for request in sent} == {DEADLINE_SECONDS}
         assert not vouchers.is_closed
 
 
@@ -323,6 +328,24 @@ async def test_streams_at_the_same_time_over_one_channel_are_all_read_whole(
     assert contents == [CONTENT] * 4
     (record,) = server.site.records.values()
     assert (only_channel(ground).spent, record.spent) == (4 * COUNT, 4 * COUNT)
+
+
+@pytest.mark.parametrize(
+    ("status", "method", "encoding", "expected"),
+    [
+        (200, "GET", "identity", "text/event-stream"),
+        (200, "GET", "gzip", "application/octet-stream"),
+        (200, "HEAD", "identity", None),
+        (204, "GET", "identity", None),
+    ],
+)
+def test_only_a_body_that_can_be_looked_into_counts_as_an_event_stream(
+    status: int, method: str, encoding: str, expected: str | None
+) -> None:
+    headers = {"Content-Type": "Text/Event-Stream; charset=utf-8", "Content-Encoding": encoding}
+    request = httpx2.Request(method, "https://site.example/")
+    response = httpx2.Response(status, headers=headers, request=request)
+    assert answer_of(response, "https://site.example/").media_type == expected
 
 
 @pytest.fixture

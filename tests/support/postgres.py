@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
@@ -67,8 +67,12 @@ class PostgresServer:
             time.sleep(0.02)
 
     def kill(self) -> None:
-        """As a crash does it: nothing is finished."""
+        """As a crash does it: nothing is finished, by none of the server's processes."""
+        children = [] if self._process is None else _children(self._process.pid)
         self._end(signal.SIGKILL)
+        for child in children:
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
 
     def stop(self) -> None:
         """At once: nobody needs the files any more."""
@@ -166,3 +170,9 @@ def _may_run(program: Path, user: str) -> bool:
     except PermissionError:
         return False
     return run.returncode == 0
+
+
+def _children(pid: int) -> list[int]:
+    """On their own they would finish what they have begun. Known on Linux only."""
+    found = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in found.read_text().split()] if found.exists() else []

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import click
+from click.core import ParameterSource
 
 from channelpay.cli.common import SITE_BOOKS, home, password_option, read_password, state_option
 from channelpay.cli.output import Output
@@ -103,6 +105,7 @@ _OPTIONS: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
         help="What an open or top-up needs before it counts.",
     ),
     click.option("--metrics", metavar="HOST:PORT", help="Where Prometheus may read metrics."),
+    click.option("--access-log", is_flag=True, help="Log a line for each paid request."),
 ]
 
 
@@ -127,6 +130,7 @@ class Serving:
     suggested_deposit: str | None
     confirmations: int
     metrics: str | None
+    access_log: bool
 
 
 def serving_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -157,11 +161,11 @@ def serve_paid(
     ``facts`` are shown beside what all such commands show. See
     :func:`channelpay.payee.server.serve` for ``believes_local_proxies``.
     """
+    from channelpay.observe.logs import configure_logging
     from channelpay.observe.scrape import metrics_at, shared_metrics
     from channelpay.payee.server import listen, serve, url_of_socket
 
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s")
-    logging.getLogger("channelpay").setLevel(logging.INFO)
+    configure_logging(sys.stderr, as_json=not sys.stderr.isatty())
     terms = _terms(serving)
     shares_metrics = serving.metrics is not None and serving.workers > 1
     with (
@@ -173,8 +177,8 @@ def serve_paid(
         @contextmanager
         def service(place: Place) -> Iterator[App]:
             with (
-                metrics_at(serving.metrics, serves=place.number == 0) as observer,
-                closing(_payee(serving, terms, observer)) as payee,
+                metrics_at(serving.metrics, serves=place.number == 0) as counted,
+                closing(_payee(serving, terms, counted, place)) as payee,
             ):
                 made = application(payee)
                 if place.announces:
@@ -206,17 +210,35 @@ def _terms(serving: Serving) -> dict[str, Any]:
     }
 
 
-def _payee(serving: Serving, terms: Mapping[str, Any], observer: Observer) -> Payee:
+def _payee(serving: Serving, terms: Mapping[str, Any], counted: Observer, place: Place) -> Payee:
+    from channelpay.observe import Observers
+    from channelpay.observe.logs import AccessLog
     from channelpay.payee.payee import Payee
     from channelpay.payee.secret import kept_secret
 
     serving.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     return Payee.create(
         **terms,
-        store=serving.store or f"sqlite:///{serving.state / SITE_BOOKS}",
+        store=_store(serving) or f"sqlite:///{serving.state / SITE_BOOKS}",
         challenge_secret=kept_secret(serving.state / _SECRET),
-        observer=observer,
+        observer=Observers([counted, AccessLog()]) if serving.access_log else counted,
+        watches=place.number == 0,
     )
+
+
+def _store(serving: Serving) -> str | None:
+    """What was said of the books; a password in it may not come from the command line, where every
+    user of the machine can read it.
+    """
+    source = click.get_current_context().get_parameter_source("store")
+    url = urlsplit(serving.store or "")
+    secret = url.password is not None or "password=" in url.query
+    if source is ParameterSource.COMMANDLINE and secret:
+        raise ConfigError(
+            "the URL of --store has a password in it",
+            hint="Put the URL into CHANNELPAY_STORE, or the password into ~/.pgpass.",
+        )
+    return serving.store
 
 
 def _prices(serving: Serving) -> Path | list[PriceRule]:

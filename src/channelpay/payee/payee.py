@@ -87,6 +87,7 @@ class Payee:
         confirmations: int = 1,
         challenge_secret: bytes | None = None,
         observer: Observer | None = None,
+        watches: bool = True,
     ) -> Self:
         """Connect to the chain at ``rpc``, open the books at ``store`` and watch the contract.
 
@@ -97,7 +98,7 @@ class Payee:
         is the canonical deployment unless given. ``confirmations`` is what an open or top-up needs
         before it counts. ``challenge_secret`` (32 random bytes) must be the same for all workers
         and restarts of a site; without it, challenges end with this process. ``observer`` is told
-        of all that happens.
+        of all that happens. Of several processes over the same books, one ``watches`` the chain.
 
         Raises :class:`~channelpay.errors.ConfigError`, :class:`~channelpay.errors.InputError`,
         :class:`~channelpay.errors.NotFound` (no contract, no token) and
@@ -123,17 +124,16 @@ class Payee:
                 closer = Closer(link, Sender(connection, account), books, observer)
             verifier = Verifier(terms, issuer, books, link, closer, time.time, observer)
             opened.callback(verifier.close)
-            watcher = Watcher(terms, link, books, closer, observer)
-            opened.callback(watcher.close)
             observer.started(tokens, books)
             opened.callback(observer.stopped)
-            watcher.start()
-            checks = {
-                "books": durable(lambda: books.save_cursor("readiness", str(time.time()))),
-                "chain": within(CHAIN_SECONDS, lambda: watcher.followed_at),
-            }
+            checks = {"books": durable(lambda: books.save_cursor("readiness", str(time.time())))}
             if (file := sqlite_file(store)) is not None:
                 checks["disk"] = free_space(file.absolute().parent)
+            if watches:
+                watcher = Watcher(terms, link, books, closer, observer)
+                opened.callback(watcher.close)
+                watcher.start()
+                checks["chain"] = within(CHAIN_SECONDS, lambda: watcher.followed_at)
             return cls(terms, table, issuer, verifier, opened.pop_all(), observer, checks)
 
     def quote(self, request: Request) -> Quote | None:

@@ -11,9 +11,10 @@ from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 from starlette.applications import Starlette
 from starlette.requests import Request as HttpRequest
-from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import Route
 
+from channelpay.observe.health import Health
 from channelpay.payee.asgi import App, PaymentMiddleware, Receive, Scope, Send
 from channelpay.payee.folder import Folder, url_of
 from channelpay.payee.markdown import html_page, markdown_page, markdown_title
@@ -22,7 +23,6 @@ from channelpay.payee.prices import HumanPrice, PriceRule
 from channelpay.payee.request import Request
 from channelpay.protocol.text import checksum_address
 
-HEALTH_PATH = "/healthz"
 MARKDOWN_SUFFIX = ".md"
 _READING = frozenset({"GET", "HEAD"})
 # Pages of other people's Markdown may show pictures from anywhere, and run nothing.
@@ -38,23 +38,27 @@ def flat_rules(price: HumanPrice, free: Iterable[str]) -> list[PriceRule]:
 
 
 class PaidSite:
-    """The ASGI application. What is not there is 404 before anybody pays for it; indexes and the
-    health check are free, whatever the prices say.
+    """The ASGI application. What is not there is 404 before anybody pays for it; indexes and
+    the health checks are free, whatever the prices say.
     """
 
     def __init__(self, folder: Folder, payee: Payee) -> None:
         self._folder = folder
         self._pages = _Pages(folder, payee)
         self._paid = PaymentMiddleware(self._pages.application, payee)
+        self._application = Health(self._site, payee.checks)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._application(scope, receive, send)
+
+    async def _site(self, scope: Scope, receive: Receive, send: Send) -> None:
         application: App = self._paid
         if scope["type"] != "http" or not self._sells(scope["method"], scope["path"]):
             application = self._pages.application
         await application(scope, receive, send)
 
     def _sells(self, method: str, path: str) -> bool:
-        return method in _READING and path != HEALTH_PATH and self._folder.find(path) is not None
+        return method in _READING and self._folder.find(path) is not None
 
 
 class _Pages:
@@ -65,12 +69,7 @@ class _Pages:
         self._payee = payee
         # Anybody may ask for indexes, which read many files: paid pages need the threads.
         self._one_index = CapacityLimiter(1)
-        self.application = Starlette(
-            routes=[Route(HEALTH_PATH, self._health), Route("/{path:path}", self._page)]
-        )
-
-    async def _health(self, _: HttpRequest) -> Response:
-        return JSONResponse({"status": "ok"})
+        self.application = Starlette(routes=[Route("/{path:path}", self._page)])
 
     async def _page(self, request: HttpRequest) -> Response:
         path = request.scope["path"]
