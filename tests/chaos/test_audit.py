@@ -34,6 +34,9 @@ ROWS = [
     PaymentRow(ID, "given up", 20, 10, "charged"),
     PaymentRow(ID, "failed", 30, 10, "released"),
 ]
+CHEAP = replace(ROWS[0], price=9)
+DEAR = replace(ROWS[1], price=11)
+UNRELEASED = replace(ROWS[2], outcome="charged")
 ROW = ChannelRow("open", deposit=100, settled=0, accepted=30, spent=20)
 
 
@@ -65,14 +68,14 @@ def test_what_is_under_way_may_be_charged() -> None:
         ("the payer signed 30", books(replace(ROW, accepted=31))),
         ("spent 30, charged 20", books(replace(ROW, spent=30))),
         ("served, and charged []", books(replace(ROW, spent=10), ROWS[1:])),
-        ("served, and charged [9]", books(replace(ROW, spent=19), [replace(ROWS[0], price=9), ROWS[1]])),
+        ("served, and charged [9]", books(replace(ROW, spent=19), [CHEAP, ROWS[1]])),
         ("charged 2 times", books(replace(ROW, spent=30), [ROWS[0], *ROWS])),
         ("nobody asked for it", books(rows=[ROWS[0], replace(ROWS[1], key="another")])),
         ("with another voucher", books(rows=[replace(ROWS[0], cumulative=20), ROWS[1]])),
-        ("charged too much", books(replace(ROW, spent=21), [ROWS[0], replace(ROWS[1], price=11)])),
-        ("certainly not served", books(replace(ROW, spent=30), [*ROWS[:2], replace(ROWS[2], outcome="charged")])),
+        ("charged too much", books(replace(ROW, spent=21), [ROWS[0], DEAR])),
+        ("certainly not served", books(replace(ROW, spent=30), [*ROWS[:2], UNRELEASED])),
     ],
-)  # fmt: skip
+)
 def test_what_may_not_be_is_found(violation: str, found: Books) -> None:
     violations = audit(found).violations
 

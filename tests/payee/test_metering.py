@@ -27,6 +27,7 @@ from tests.payee.shop import (
     OpenChannel,
     Payer,
     Shop,
+    challenges_of,
     opened_shop,
     receipt_of,
 )
@@ -374,6 +375,20 @@ async def test_what_was_paid_as_a_whole_is_not_charged_by_the_unit(shop: Shop) -
 
     assert response.status_code == 500
     assert shop.spent(channel) == 0
+
+
+async def test_a_stream_that_answers_a_post_gets_its_vouchers_by_head(
+    furnished: FurnishedChain, payer: Payer, tmp_path: Path
+) -> None:
+    rules = [PriceRule("/words", "0.01", method="POST", unit="word"), PriceRule("/page", "0.01")]
+    with opened_shop(furnished, tmp_path, payer, prices=rules) as shop:
+        shop.middleware = PaymentMiddleware(APPLICATION, shop.payee)
+        channel = await shop.opened()
+        asked = await shop.get("/words", method="HEAD")
+        header = shop.header(VoucherPayload(channel.sign(PRICE)), challenges_of(asked)[0])
+        answered = await shop.get("/words", header, method="HEAD")
+
+    assert (asked.status_code, answered.status_code) == (402, 204)
 
 
 async def test_a_client_that_is_gone_is_not_waited_for(shop: Shop) -> None:

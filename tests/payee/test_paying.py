@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
+from typing import Any
 
 import httpx2
 import pytest
@@ -265,6 +267,26 @@ async def test_a_body_too_long_to_compare_is_another_purchase_each_time(
         headers = [("Authorization", authorization)]
         response = await shop.request("/work", headers, method="POST", content=content)
         assert (response.text, shop.spent(channel)) == (content.decode(), count * PRICE)
+
+
+async def test_the_body_of_a_stranger_is_not_read(shop: Shop) -> None:
+    channel = await shop.opened()
+    forged = replace(channel.sign(PRICE), cumulative_amount=2 * PRICE)
+    header = shop.header(VoucherPayload(forged))
+
+    async def receive() -> dict[str, object]:
+        raise AssertionError("the body was read")
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"host", b"shop.example"), (b"authorization", header.encode())]
+    scope = {"type": "http", "method": "POST", "path": "/work", "headers": headers}
+    await shop.middleware(scope, receive, send)
+
+    assert sent[0]["status"] == 402
 
 
 async def test_a_request_cancelled_while_the_books_are_written_is_not_charged(

@@ -58,12 +58,9 @@ class PaymentMiddleware:
     ) -> None:
         began = time.perf_counter()
         client = _Client(receive)
-        body_digest = ""
-        if self._checkout.needs_body(request):
-            body_digest = await client.body_digest()
         address = scope.get("client")
         paid = await self._checkout.pay(
-            request, quote, address[0] if address else None, body_digest
+            request, quote, address[0] if address else None, client.body_digest
         )
         if isinstance(paid, Answer):
             self._checkout.answered(request, paid, time.perf_counter() - began)
@@ -159,7 +156,9 @@ class _Delivery(Delivery):
 
     async def _wait_until_released(self) -> None:
         if self.releasing is not None:
-            await asyncio.wait([asyncio.wrap_future(self.releasing)])
+            released = asyncio.wrap_future(self.releasing)
+            await asyncio.wait([released])
+            released.exception()  # Looked at, or asyncio complains; the register deals with it.
 
 
 class _Client:

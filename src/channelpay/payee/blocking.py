@@ -46,7 +46,7 @@ class PayeeThread:
         self, request: Request, quote: Quote, client: str | None, body_digest: str
     ) -> Paid | Answer:
         """See :meth:`channelpay.payee.checkout.Checkout.pay`."""
-        paying = self.start(self.checkout.pay(request, quote, client, body_digest))
+        paying = self.start(self._paid(request, quote, client, body_digest))
         try:
             return paying.result()
         except BaseException:
@@ -57,12 +57,21 @@ class PayeeThread:
         self, request: Request, quote: Quote, client: str | None, body_digest: str
     ) -> Paid | Answer:
         """:meth:`pay` for a caller on another event loop."""
-        paying = self.start(self.checkout.pay(request, quote, client, body_digest))
+        paying = self.start(self._paid(request, quote, client, body_digest))
         try:
             return await asyncio.shield(asyncio.wrap_future(paying))
         except BaseException:
             paying.add_done_callback(self._give_back)
             raise
+
+    async def _paid(
+        self, request: Request, quote: Quote, client: str | None, body_digest: str
+    ) -> Paid | Answer:
+        async def read_body() -> str:
+            return body_digest
+
+        reading = read_body if body_digest else None
+        return await self.checkout.pay(request, quote, client, reading)
 
     def close(self) -> None:
         """Close the payee, when nothing is under way any more."""

@@ -27,7 +27,7 @@ from channelpay.payee.payee import Payee
 from channelpay.payee.payment import Payment
 from channelpay.payee.prices import Quote
 from channelpay.payee.request import Request
-from channelpay.payee.verifier import Closed, Order, Paid, ToppedUp, Verified
+from channelpay.payee.verifier import Closed, Order, Paid, ReadBody, ToppedUp, Verified
 from channelpay.protocol.text import to_hex
 from channelpay.protocol.wire import IDEMPOTENCY_KEY_MAX, is_payment_header
 
@@ -73,19 +73,21 @@ class Checkout:
             return self.refusal(error, request, None)
 
     def needs_body(self, request: Request) -> bool:
-        """Whether :meth:`pay` has to know the body: a retry must repeat it."""
+        """Whether :meth:`pay` may have to know the body: a retry must repeat it."""
         return request.method not in _WITHOUT_BODY and bool(request.header_values("authorization"))
 
     async def pay(
-        self, request: Request, quote: Quote, client: str | None, body_digest: str = ""
+        self, request: Request, quote: Quote, client: str | None, read_body: ReadBody | None
     ) -> Paid | Answer:
-        """Have the request paid, or answer it. ``body_digest`` tells bodies apart.
+        """Have the request paid, or answer it. ``read_body`` gives what tells bodies apart; it is
+        called, if there is a body to be told apart, after the signature was checked: strangers
+        cannot fill the memory.
 
         A HEAD for what is sold by the unit only brings a voucher, often while a stream waits for
         it: the application, which may not know HEAD or begin its work, does not see it.
         """
         try:
-            verified = await self._verified(request, quote, client, body_digest)
+            verified = await self._verified(request, quote, client, read_body)
         except Exception as error:  # noqa: BLE001  whatever it is, the client gets an answer
             return self.refusal(error, request, quote)
         brings_voucher = quote.metered and not quote.charged
@@ -152,15 +154,16 @@ class Checkout:
         return [*headers, (b"vary", b"Accept")]
 
     async def _verified(
-        self, request: Request, quote: Quote, client: str | None, body_digest: str
+        self, request: Request, quote: Quote, client: str | None, read_body: ReadBody | None
     ) -> Verified:
         told = _told(request)
         header = _credential(told[b"authorization"])
         if header is None:
             raise PaymentRequired(f"this costs {quote.format()}")
-        resource = _resource(request, told[b"host"], body_digest)
+        resource = _resource(request, told[b"host"])
         key = _idempotency_key(told[b"idempotency-key"])
-        return await self.payee.verify(header, Order(resource, quote, key, client))
+        reading = None if request.method in _WITHOUT_BODY else read_body
+        return await self.payee.verify(header, Order(resource, quote, key, client, reading))
 
 
 def _sized(answer: Answer) -> Answer:
@@ -216,14 +219,10 @@ def _url(request: Request, hosts: list[bytes]) -> str:
     return f"{request.scheme}://{host}{request.target}"
 
 
-def _resource(request: Request, hosts: list[bytes], body_digest: str) -> str:
-    """Method, URL and body, as the ledger keeps it: a very long one by its beginning and its
-    hash.
-    """
+def _resource(request: Request, hosts: list[bytes]) -> str:
+    """Method and URL, as the ledger keeps them: a very long one by its beginning and its hash."""
     # PostgreSQL cannot keep a NUL in a text.
     resource = f"{request.method} {_url(request, hosts)}".replace("\0", "%00")
-    if body_digest:
-        resource += f" body={body_digest}"
     if len(resource) <= RESOURCE_CHARS_MAX:
         return resource
     digest = hashlib.sha256(resource.encode()).hexdigest()

@@ -172,7 +172,9 @@ class _Row:
     def is_for(self, method: str) -> bool:
         if self.rule.method is None:
             return method != "OPTIONS"
-        return method == self.rule.method or (method, self.rule.method) == ("HEAD", "GET")
+        # A HEAD is how more is promised to a response that is charged as it goes.
+        brings_voucher = self.rule.method == "GET" or self.rule.unit != PER_REQUEST
+        return method == self.rule.method or (method == "HEAD" and brings_voucher)
 
     def quote(self, request: Request) -> Quote | None:
         is_free_head = request.method == "HEAD" and self.rule.method != "HEAD"

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -48,15 +48,20 @@ KNOWN_CHANNELS_MAX = 100_000
 """Descriptions kept in memory, 0.5 kB each; beyond that all are read from the store again."""
 
 
+ReadBody = Callable[[], Awaitable[str]]
+"""Gives what tells the body of a request apart from others."""
+
+
 class Order(NamedTuple):
-    """What a request wants. ``resource`` is its method and URL; ``client`` is the address it came
-    from, if that is known.
+    """What a request wants. ``resource`` is its method and URL, to which ``read_body`` adds;
+    ``client`` is the address it came from, if that is known.
     """
 
     resource: str
     quote: Quote
     idempotency_key: str | None = None
     client: str | None = None
+    read_body: ReadBody | None = None
 
 
 class Paid(NamedTuple):
@@ -190,11 +195,13 @@ class Verifier:
 
     async def _pay(self, voucher: Voucher, challenge: Challenge, price: int, order: Order) -> Paid:
         """The signature was checked."""
-        quote = order.quote
+        quote, resource = order.quote, order.resource
+        if order.read_body is not None:
+            resource = f"{resource} body={await order.read_body()}"
         purchase = Purchase(
             voucher,
             price if quote.charged else 0,
-            order.resource,
+            resource,
             int(self._now() * 1000),
             order.idempotency_key,
             quote.metered and quote.charged,
