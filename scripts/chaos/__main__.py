@@ -82,7 +82,7 @@ def _progress(progress: Progress) -> None:
     trouble = step.trouble + (" and site" if step.kills and " at " not in step.trouble else "")
     print(
         f"{progress.number:4}/{progress.steps} {trouble:24} {step.seconds:4.2f} s"
-        f" {'autopsy' if step.autopsy else '':7}"
+        f" {'autopsy' if step.autopsy and step.kills else '':7}"
         f" {progress.served:7} served {finding.charged:7} charged"
         f" {finding.on_their_way:3} on their way {finding.lost:4} lost"
         f" {finding.released:5} released {progress.answered.get(503, 0):5} times 503",

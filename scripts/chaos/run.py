@@ -15,7 +15,7 @@ from pathlib import Path
 from channelpay.protocol.wire import Receipt
 from scripts.chaos.audit import Auditor, Finding
 from scripts.chaos.books import read_books
-from scripts.chaos.closing import Closing
+from scripts.chaos.closing import CLOSE_SECONDS, Closing
 from scripts.chaos.crowd import Crowd, Fate, describe
 from scripts.chaos.interference import Interference
 from scripts.chaos.plan import Step, Trouble, plan
@@ -222,7 +222,12 @@ class _Attack:
         return receipt is not None and abs(receipt.timestamp - now) < CLOCK_STEP_SECONDS
 
     async def _outage(self) -> None:
-        """Long enough that clients notice."""
+        """Long enough that clients notice. What is not made good of the one before is not to be
+        given back any more: the site was killed.
+        """
+        for errand in self.crowd.errands:
+            errand.lost += errand.failed_in_outage
+            errand.failed_in_outage = False
         self.cuts += 1
         self.crowd.outage = True
         before = self.crowd.answers[503]
@@ -252,6 +257,8 @@ class _Attack:
                 self._kill()
                 self.site.start()
             await under_way
+        except TimeoutError:
+            raise Violated((f"channels are not closed within {CLOSE_SECONDS:.0f} s",)) from None
         finally:
             under_way.cancel()
         self._raise(await closing.differences(self.place.url))
@@ -278,13 +285,8 @@ class _Attack:
     # --- what must hold ----------------------------------------------------------------------
 
     def _kill(self) -> None:
-        """What failed in an outage before this is not given back any more."""
         self.site_kills += 1
         self.cuts += 1
-        for errand in self.crowd.errands:
-            if errand.failed_in_outage:
-                errand.failed_in_outage = False
-                errand.lost += 1
         fault = self.site.kill()
         if fault is not None:
             raise Violated((fault,))

@@ -85,6 +85,45 @@ def test_the_commands_pay_each_other(dev: Any, workplace: Workplace) -> None:
     assert closed["refund"] == str(19 * 10**15)
 
 
+STREAM_BEFORE = """
+import os
+from eth_account import Account
+from starlette.applications import Starlette
+from starlette.responses import StreamingResponse
+from starlette.routing import Route
+from channelpay import Payee, PaymentMiddleware, PriceRule
+
+async def model(prompt):
+    for number in range(30):
+        yield f"{prompt.decode()}word{number}"
+"""
+STREAM_AFTER = """
+payee = Payee.create(
+    rpc="{rpc}", token="eth", store="sqlite:///books.sqlite3",
+    account=Account.from_key(os.environ["PUBLISHER_KEY"]),
+    prices=[PriceRule("/answer", "0.0001", unit="token")])
+app = PaymentMiddleware(Starlette(routes=[Route("/answer", answer)]), payee)
+"""
+
+
+def test_the_stream_is_charged_as_it_goes(dev: Any, workplace: Workplace) -> None:
+    (snippet,) = blocks("Charge as you go", "python")
+    program = STREAM_BEFORE + snippet + STREAM_AFTER.format(rpc=dev["rpcUrl"])
+    (workplace.folder / "stream.py").write_text(program)
+    keys = workplace.variables["READER_KEY"] + "\n"
+    with workplace.serving("uvicorn", "stream:app", "--port", "0") as line:
+        script = f"""
+        export CHANNELPAY_RPC={dev["rpcUrl"]} CHANNELPAY_ACCOUNT=reader
+        channelpay account import reader
+        channelpay pay --max 0.0001 --max-cost 0.003 --deposit 0.02 {url_in(line)}/answer
+        channelpay channel list
+        """
+        done = workplace.run("bash", "-ec", script, typed=keys)
+
+    assert "data: word29" in done.stdout
+    assert str(30 * 10**14) in done.stdout
+
+
 def test_the_extras_to_install_exist() -> None:
     (extras,) = re.findall(r"pip install '\.\[(.*?)\]'", README)
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]

@@ -418,9 +418,9 @@ def test_the_clients_address_is_that_of_its_connection(
     seen: list[str | None] = []
     pay = Checkout.pay
 
-    async def noted(self: Checkout, request: Any, quote: Any, address: Any, digest: str) -> Any:
+    async def noted(self: Checkout, request: Any, quote: Any, address: Any, body: Any) -> Any:
         seen.append(address)
-        return await pay(self, request, quote, address, digest)
+        return await pay(self, request, quote, address, body)
 
     monkeypatch.setattr(Checkout, "pay", noted)
     forged = {"HTTP_X_FORWARDED_FOR": "198.51.100.1"}
