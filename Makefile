@@ -15,11 +15,12 @@ DEV := .venv/.ready
 WEB3_7 := .venv-web3-7/.ready
 APE := .venv-ape/.ready
 PROVE := .venv-prove/.packages
+BENCH := .venv-bench/.packages
 NODE := node_modules/.ready
 SOLC := .solcx/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-web3-7 test-ape check contracts gas bench forge fuzz halmos slither mutants coverage docs lock clean
+.PHONY: help demo test test-web3-7 test-ape check contracts gas bench chaos forge fuzz halmos slither mutants coverage docs lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -51,8 +52,11 @@ contracts: $(DEV) $(SOLC) ## compile contracts/ into the artifacts that the pack
 gas: $(DEV) ## what each transaction costs, from receipts
 	$(RUN) -m scripts.gas
 
-bench: $(DEV) ## what signing and checking a voucher costs, as ratios
-	$(RUN) scripts/bench.py
+bench: $(DEV) $(BENCH) $(NODE) ## what a voucher and a paid request cost, as ratios, beside peers; writes docs/benchmarks.md
+	$(RUN) -m scripts.bench --write
+
+chaos: $(DEV) $(NODE) ## kill a site two hundred times while it is paid; on SQLite, then on PostgreSQL
+	$(RUN) -m scripts.chaos
 
 forge: $(DEV) $(NODE) $(SOLC) ## fuzz and invariant tests of the contract in Solidity
 	$(RUN) scripts/build_contracts.py --check
@@ -91,10 +95,11 @@ lock: .uv/.ready ## write requirements/*.txt and package-lock.json anew
 	$(COMPILE) pyproject.toml --extra all --group web3-7 --output-file requirements/web3-7.txt
 	$(COMPILE) pyproject.toml --extra dev --group ape --output-file requirements/ape.txt
 	$(COMPILE) --group prove --output-file requirements/prove.txt
+	$(COMPILE) --group bench --output-file requirements/bench.txt
 	npm install --package-lock-only
 
 clean: ## remove the environments and all that was built
-	rm -rf .uv .venv .venv-web3-7 .venv-ape .venv-prove .solcx node_modules .build .cache .hypothesis .import_linter_cache
+	rm -rf .uv .venv .venv-web3-7 .venv-ape .venv-prove .venv-bench .solcx node_modules .build .cache .hypothesis .import_linter_cache
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .coverage .coverage.* htmlcov dist
 
 # Set-up. A `.ready` file says that its folder holds what the lock file beside it in the rule asks for.
@@ -108,8 +113,9 @@ clean: ## remove the environments and all that was built
 .venv-web3-7/.packages: requirements/web3-7.txt
 .venv-ape/.packages: requirements/ape.txt
 .venv-prove/.packages: requirements/prove.txt
+.venv-bench/.packages: requirements/bench.txt
 
-.venv/.packages .venv-web3-7/.packages .venv-ape/.packages .venv-prove/.packages: .uv/.ready
+.venv/.packages .venv-web3-7/.packages .venv-ape/.packages .venv-prove/.packages .venv-bench/.packages: .uv/.ready
 	test -x $(@D)/bin/python || $(PYTHON) -m venv --without-pip $(@D)
 	$(UV) pip sync --quiet --python $(@D) --require-hashes $(filter requirements/%,$^)
 	@touch $@

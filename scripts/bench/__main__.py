@@ -1,4 +1,4 @@
-"""All that channelpay is fast at, and how fast, in one run: ``make bench``.
+"""All that channelpay is fast at, and how fast, in one run: ``make bench`` (with ``--write``).
 
 Prints tables on a terminal and JSON on a pipe. With ``--write`` the figures become
 ``docs/benchmarks.json`` and ``docs/benchmarks.md``; with ``--page`` the page alone is written anew

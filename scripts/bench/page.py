@@ -8,8 +8,7 @@ from typing import Any
 _HEAD = """\
 # Benchmarks
 
-Written by `make bench ARGUMENTS=--write` from [benchmarks.json](benchmarks.json), where every
-number below is.
+Written by `make bench` from [benchmarks.json](benchmarks.json), where every number below is.
 
 What is compared was measured in the same run, in rounds: each round measures every side once, one
 after the other, and a ratio is the median over the rounds of the ratio within a round, so that a
