@@ -19,7 +19,7 @@ from channelpay.errors import (
     PaymentRefused,
     StoreUnavailable,
 )
-from channelpay.protocol.rules import KEYED_RETRY_WINDOW_MS, RETRY_WINDOW_MS, Outcome
+from channelpay.protocol.rules import ATTEMPTS_MAX, KEYED_RETRY_WINDOW_MS, RETRY_WINDOW_MS, Outcome
 from channelpay.protocol.types import ChannelStatus
 from channelpay.store import Accepted, Store
 from tests.store.books import (
@@ -527,11 +527,22 @@ def test_parallel_purchases_on_one_channel_all_succeed(store: Store) -> None:
 def test_parallel_requests_with_one_key_are_charged_once(store: Store) -> None:
     add(store)
 
-    with ThreadPoolExecutor(8) as pool:
-        accepted = list(pool.map(lambda _: order(store, purchase(10, 10, key="k")), range(32)))
+    with ThreadPoolExecutor(ATTEMPTS_MAX) as pool:
+        wanted = [purchase(10, 10, key="k")] * ATTEMPTS_MAX
+        accepted = list(pool.map(lambda one: order(store, one), wanted))
 
     assert len({one.payment_id for one in accepted}) == 1
     assert {one.record.spent for one in accepted} == {10}
+
+
+@pytest.mark.parametrize("key", ["k", None])
+def test_one_payment_serves_so_many_requests_and_no_more(store: Store, key: str | None) -> None:
+    add(store)
+    for _ in range(ATTEMPTS_MAX):
+        assert order(store, purchase(10, 10, key=key)).record.spent == 10
+
+    with pytest.raises(PaymentRefused):
+        order(store, purchase(10, 10, key=key))
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,11 @@ KEYED_RETRY_WINDOW_MS = 86_400_000
 outage of its own or of the site; without an end, one payment would buy a changing page for ever.
 """
 
+ATTEMPTS_MAX = 8
+"""How many requests one payment serves at most, the first among them: nobody's network is that bad,
+and behind the same URL may be something new each time.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class ChannelRecord:
@@ -254,9 +259,11 @@ def _is_retry(record: ChannelRecord, purchase: Purchase, earlier: Payment) -> bo
             raise IdempotencyKeyReused(f"the key bought {earlier.resource[:200]}")
         if purchase.now - earlier.time > KEYED_RETRY_WINDOW_MS:
             raise IdempotencyKeyReused("the key bought this more than 24 hours ago")
+        if earlier.attempts >= ATTEMPTS_MAX:
+            raise IdempotencyKeyReused(f"the key was served {ATTEMPTS_MAX} times")
         return True
     recent = purchase.now - earlier.time <= RETRY_WINDOW_MS
-    return recent and record.available == 0
+    return recent and record.available == 0 and earlier.attempts < ATTEMPTS_MAX
 
 
 def _payment(purchase: Purchase, charged: int) -> Payment:

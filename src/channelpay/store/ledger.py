@@ -42,6 +42,8 @@ from channelpay.store.rows import Rows
 
 ROWS_MAX = 256
 """Rows in one statement."""
+KEPT_MAX = 20_000
+"""Channels kept in memory, about 1 kB each."""
 
 _RECORD_COLUMNS = (
     "channel_id, payer, payee, token, authorized_signer, salt,"
@@ -90,10 +92,10 @@ _SELECT_BY_KEYS = (
     " ON channel_id = id AND idempotency_key = key AND outcome = 'charged'"
 )
 _SELECT_BY_VOUCHERS = (
-    f"WITH wanted (id, amount, wanted_resource) AS (VALUES {{rows}})"
-    f" SELECT {_PAYMENT_COLUMNS} FROM wanted CROSS JOIN payments"
-    " ON channel_id = id AND cumulative = amount AND resource = wanted_resource"
-    " AND idempotency_key IS NULL"
+    f"WITH wanted (id, amount, bought) AS (VALUES {{rows}})"
+    f" SELECT {_PAYMENT_COLUMNS} FROM wanted CROSS JOIN payments ON payment_id = ("
+    "SELECT payment_id FROM payments WHERE channel_id = id AND cumulative = amount"
+    " AND resource = bought AND idempotency_key IS NULL ORDER BY payment_id DESC LIMIT 1)"
 )
 _UPDATE_MANY_BOOKS = (
     "WITH new (a, s, g, c, id) AS (VALUES {rows})"
@@ -111,10 +113,29 @@ _UPSERT_CURSOR = (
 
 
 class Ledger:
-    """The statements of one connection. Every method belongs into a transaction of the caller."""
+    """The statements of one connection. Every method belongs into a transaction of the caller.
+
+    What was read or written once is kept as long as nobody else changes the file: SQLite gives the
+    interpreter away for each row that it reads, and a busy event loop is slow to give it back.
+    """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        self._kept: dict[ChannelId, ChannelRecord] = {}
+        self._last_payment: int | None = None
+        self._version: int | None = None
+
+    def begin(self) -> None:
+        """A transaction that writes has begun: from now on nobody else changes the file."""
+        (version,) = self._connection.execute("PRAGMA data_version").fetchone()
+        if version != self._version or len(self._kept) > KEPT_MAX:
+            self.forget()
+        self._version = version
+
+    def forget(self) -> None:
+        """What was kept may not be so: the transaction was rolled back."""
+        self._kept.clear()
+        self._last_payment = None
 
     def accept(self, orders: Sequence[Order]) -> list[Answer]:
         """See :meth:`channelpay.store.base.Store.accept`."""
@@ -122,17 +143,25 @@ class Ledger:
         books = ((*_books_row(r), r.channel_id) for r in verdicts.records.values())
         self._run_many(_UPDATE_MANY_BOOKS, books)
         self._run_many(_INSERT_PAYMENTS, (_payment_row(n, p) for n, p in verdicts.added.items()))
-        updated = ((*_outcome_row(p), number) for number, p in verdicts.updated.items())
-        self._connection.executemany(_UPDATE_PAYMENT, updated)
+        if verdicts.updated:
+            updated = ((*_outcome_row(p), number) for number, p in verdicts.updated.items())
+            self._connection.executemany(_UPDATE_PAYMENT, updated)
+        self._kept.update(verdicts.records)
+        self._last_payment = max(verdicts.added, default=self._last_payment)
         return verdicts.answers
 
     def _rows(self, orders: Sequence[Order]) -> Rows:
         """All that the orders may be about."""
-        channels = {(order.channel_id,) for order in orders}
-        records = map(_record, self._select_many(_SELECT_MANY_RECORDS, channels))
-        earlier = map(_payment, self._earlier(orders))
-        (last,) = self._connection.execute(_LAST_PAYMENT).fetchone()
-        return Rows(count((last or 0) + 1), records, earlier)
+        channels = {order.channel_id for order in orders}
+        unknown = ((one,) for one in channels if one not in self._kept)
+        for row in self._select_many(_SELECT_MANY_RECORDS, unknown):
+            record = _record(row)
+            self._kept[record.channel_id] = record
+        records = (self._kept[one] for one in channels if one in self._kept)
+        if self._last_payment is None:
+            (last,) = self._connection.execute(_LAST_PAYMENT).fetchone()
+            self._last_payment = last or 0
+        return Rows(count(self._last_payment + 1), records, map(_payment, self._earlier(orders)))
 
     def _earlier(self, orders: Sequence[Order]) -> Iterator[tuple[Any, ...]]:
         numbers, keys, vouchers = set(), set(), set()
@@ -187,6 +216,7 @@ class Ledger:
     def update_chain(self, channel_id: ChannelId, view: ChainView) -> ChannelRecord:
         state = (*_state_row(view.state), view.block)
         self._connection.execute(_UPDATE_CHAIN, (*state, channel_id, view.block))
+        self._kept.pop(channel_id, None)
         return self._known(channel_id)
 
     def save_cursor(self, name: str, position: str) -> None:
@@ -221,6 +251,7 @@ class Ledger:
 
     def _write_books(self, record: ChannelRecord) -> None:
         self._connection.execute(_UPDATE_BOOKS, (*_books_row(record), record.channel_id))
+        self._kept[record.channel_id] = record
 
     def _write_outcome(self, payment_id: int, payment: Payment) -> None:
         self._connection.execute(_UPDATE_PAYMENT, (*_outcome_row(payment), payment_id))

@@ -51,11 +51,11 @@ _FIRST = (
     "CREATE TABLE cursors (name TEXT PRIMARY KEY, position TEXT NOT NULL) STRICT, WITHOUT ROWID",
 )
 
-# Only purchases without a key are looked up by their voucher, and most have one.
+# Only purchases without a key are looked up by their voucher, and most requests have one.
 _SECOND = (
     "DROP INDEX payments_by_voucher",
     """
-    CREATE INDEX payments_by_voucher ON payments (channel_id, cumulative)
+    CREATE INDEX payments_by_voucher ON payments (channel_id, cumulative, resource)
         WHERE idempotency_key IS NULL
     """,
 )

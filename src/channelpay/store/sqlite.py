@@ -14,6 +14,7 @@ from contextlib import closing, contextmanager
 from logging import getLogger
 from pathlib import Path
 from threading import Lock
+from typing import TypeVar
 
 from channelpay.errors import StoreUnavailable
 from channelpay.protocol.rules import ChannelRecord, Order, Payment
@@ -24,6 +25,8 @@ from channelpay.store.schema import migrate
 from channelpay.store.writer import Writer
 
 BUSY_SECONDS = 5.0
+
+T = TypeVar("T")
 
 _log = getLogger(__name__)
 
@@ -75,16 +78,14 @@ class SqliteStore:
             return ledger.record(channel_id)
 
     def records(self) -> list[ChannelRecord]:
-        with self._read() as ledger:
-            return ledger.records()
+        return self._read_all(lambda ledger: ledger.records())
 
     def payments(self, channel_id: ChannelId) -> list[StoredPayment]:
         with self._read() as ledger:
             return ledger.payments(channel_id)
 
     def unsettled(self) -> dict[Address, int]:
-        with _disk_errors(), closing(_connect(self._path)) as connection:
-            return Ledger(connection).unsettled()
+        return self._read_all(lambda ledger: ledger.unsettled())
 
     @property
     def waiting(self) -> int:
@@ -108,15 +109,22 @@ class SqliteStore:
         with self._reader_lock, _disk_errors():
             yield self._reader
 
+    def _read_all(self, query: Callable[[Ledger], T]) -> T:
+        """What takes long: on a connection of its own, so that no request waits for it."""
+        with _disk_errors(), closing(_connect(self._path)) as connection:
+            return query(Ledger(connection))
+
     @contextmanager
     def _transaction(
         self, _orders: Sequence[Order], _works: Sequence[Callable[[Ledger], object]]
     ) -> Iterator[Ledger]:
         try:
             self._writing.execute("BEGIN IMMEDIATE")
+            self._ledger.begin()
             yield self._ledger
             self._writing.execute("COMMIT")
         except BaseException:
+            self._ledger.forget()
             self._roll_back()
             raise
 
