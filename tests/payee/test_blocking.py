@@ -13,7 +13,7 @@ import pytest
 
 from channelpay.errors import NetworkError
 from channelpay.payee import Payee
-from channelpay.payee.blocking import PayeeOfProcess, PayeeThread
+from channelpay.payee.blocking import PayeeOfProcess, PayeeThread, ReadBody
 from channelpay.payee.checkout import Answer
 from channelpay.payee.prices import Quote
 from channelpay.payee.request import Request
@@ -32,25 +32,25 @@ def thread(shop: Shop) -> Iterator[PayeeThread]:
     started.close()
 
 
-def _order(shop: Shop, header: str) -> tuple[Request, Quote, str | None, str]:
+def _order(shop: Shop, header: str) -> tuple[Request, Quote, str | None, ReadBody]:
     request = Request("GET", "/page", headers=[(b"authorization", header.encode())])
     quote = shop.payee.quote(request)
     assert quote is not None
-    return request, quote, None, ""
+    return request, quote, None, str
 
 
 def _opened(shop: Shop, thread: PayeeThread) -> OpenChannel:
     channel = shop.payer.open()
     header = shop.header(channel.open_payload(0), source=channel.source)
-    request, quote, client, digest = _order(shop, header)
+    request, quote, client, read_body = _order(shop, header)
     quote = Quote(quote.prices, charged=False)
-    assert isinstance(thread.pay(request, quote, client, digest), Paid)
+    assert isinstance(thread.pay(request, quote, client, read_body), Paid)
     return channel
 
 
 def _paying(
     shop: Shop, channel: OpenChannel, cumulative: int = PRICE
-) -> tuple[Request, Quote, str | None, str]:
+) -> tuple[Request, Quote, str | None, ReadBody]:
     return _order(shop, shop.header(VoucherPayload(channel.sign(cumulative))))
 
 

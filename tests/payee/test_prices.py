@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import posixpath
 import re
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 from hypothesis import given
@@ -88,6 +90,54 @@ def test_a_star_stays_in_a_segment_and_two_stars_cross_them(
 )
 def test_another_spelling_of_a_path_costs_the_same(path: str) -> None:
     assert asked(path, PriceRule("/a/b", "1")) == 1_000_000
+
+
+@pytest.mark.parametrize(
+    "path", ["/item/5/..", "/item/5/.", "/item/../..", "/item//x", "/item/5/../", "/other/../../x"]
+)
+def test_a_path_that_the_application_takes_as_it_is_costs_what_it_matches(path: str) -> None:
+    rules = [PriceRule("/item/*/*", "1"), PriceRule("/item/*/*/", "1"), PriceRule("/other/**", "1")]
+
+    assert asked(path, *rules) == 1_000_000
+
+
+@pytest.mark.parametrize("path", ["/free/../dear", "/free//../../dear", "/dear/../free"])
+def test_of_all_readings_of_a_path_the_dearest_counts(path: str) -> None:
+    rules = [PriceRule("/free/**", "0"), PriceRule("/dear**", "2"), PriceRule("/**", "1")]
+
+    assert asked(path, *rules) == 2_000_000
+
+
+def test_readings_of_a_path_that_cannot_be_compared_are_refused() -> None:
+    rules = [PriceRule("/item/*/*", {"eth": "1"}), PriceRule("/item/*", {TUSD_ADDRESS: "1"})]
+
+    with pytest.raises(UnclearRequest, match="cannot be compared"):
+        quoted("/item/5/..", *rules)
+
+
+PATHS = st.lists(st.sampled_from(["", ".", "..", "a", "b"]), min_size=1, max_size=6).map(
+    lambda segments: "/" + "/".join(segments)
+)
+SITE = "http://site.example"
+READERS: list[Callable[[str], str]] = [
+    str,
+    posixpath.normpath,
+    lambda path: re.sub("/+", "/", path),
+    lambda path: posixpath.normpath(re.sub("/+", "/", path)),
+    lambda path: urljoin(SITE + "/", path).removeprefix(SITE),
+    lambda path: path.rstrip("/") or "/",
+]
+
+
+@given(PATHS, st.sampled_from(READERS), st.sampled_from(["/a/b", "/a", "/a/*", "/a/**", "/*/b"]))
+def test_no_reader_gets_a_paid_page_for_nothing(
+    path: str, read: Callable[[str], str], pattern: str
+) -> None:
+    pieces = {"**": ".*", "*": "[^/]*"}
+    expression = "".join(pieces.get(one, one) for one in re.findall(r"\*\*|.", pattern))
+
+    if re.fullmatch(expression, read(path)):
+        assert asked(path, PriceRule(pattern, "1")) == 1_000_000
 
 
 @given(
@@ -180,6 +230,48 @@ def test_a_rule_that_names_head_charges_it() -> None:
 def test_a_preflight_is_free_unless_a_rule_names_it() -> None:
     assert asked("/a", PriceRule("/a", "1"), method="OPTIONS") is None
     assert asked("/a", PriceRule("/a", "1", method="OPTIONS"), method="OPTIONS") == 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("rules", "hidden"),
+    [
+        ([PriceRule("/a", "1")], True),
+        ([PriceRule("/a", "1", method="GET")], True),
+        ([PriceRule("/a", "1", method="POST")], True),
+        ([PriceRule("/a", "1", method="GET"), PriceRule("/a", "0")], True),
+        ([PriceRule("/a", "0", method="GET"), PriceRule("/a", "1")], True),
+        ([PriceRule("/a", "0", method="OPTIONS"), PriceRule("/a", "1")], True),
+        ([PriceRule("/a", lambda _: None)], True),
+        ([PriceRule("/a", {"eth": "1"}), PriceRule("/A", {TUSD_ADDRESS: "1"})], True),
+        ([PriceRule("/a", "0"), PriceRule("/**", "1")], False),
+        ([PriceRule("/b", "1")], False),
+        ([PriceRule("/a", "1", method="OPTIONS")], False),
+    ],
+)
+def test_a_preflight_brings_no_body_where_another_method_may_cost(
+    rules: list[PriceRule], hidden: bool
+) -> None:
+    assert PriceTable(rules, [TUSD, ETHER]).hides_body(Request("OPTIONS", "/a")) is hidden
+
+
+@pytest.mark.parametrize("path", ["/item/5/..", "/x/../item/5", "//item//5", "/item/5/"])
+def test_a_preflight_brings_no_body_whatever_the_spelling_of_the_path(path: str) -> None:
+    table = PriceTable([PriceRule("/item/5", "1"), PriceRule("/item/5/..", "1")], [TUSD])
+
+    assert table.hides_body(Request("OPTIONS", path))
+
+
+@pytest.mark.parametrize("method", ["GET", "TRACE", "HEAD"])
+def test_only_a_preflight_comes_without_its_body(method: str) -> None:
+    table = PriceTable([PriceRule("/a", "1", method="POST")], [TUSD])
+
+    assert not table.hides_body(Request(method, "/a"))
+
+
+def test_a_rule_with_a_method_leaves_all_others_free() -> None:
+    rule = PriceRule("/a", "1", method="GET")
+
+    assert [asked("/a", rule, method=method) for method in ("TRACE", "PUT", "X")] == [None] * 3
 
 
 # --- tokens ------------------------------------------------------------------------------------
@@ -347,7 +439,7 @@ def test_what_a_function_returns_is_checked_and_its_rule_is_named(answer: Any) -
         table.quote(Request("GET", "/a"))
 
 
-def test_a_function_sees_the_path_without_detours_and_head_as_get() -> None:
+def test_a_function_sees_each_reading_of_a_path_and_head_as_get() -> None:
     seen: list[tuple[str, str]] = []
 
     def price(request: Request) -> str:
@@ -355,10 +447,13 @@ def test_a_function_sees_the_path_without_detours_and_head_as_get() -> None:
         return "1"
 
     for method in ("GET", "HEAD", "POST"):
-        quoted("/x/..//a", PriceRule("/**", price), method=method)
+        quoted("/a", PriceRule("/**", price), method=method)
     quoted("/a", PriceRule("/**", price, method="HEAD"), method="HEAD")
 
     assert seen == [("GET", "/a"), ("GET", "/a"), ("POST", "/a"), ("HEAD", "/a")]
+    seen.clear()
+    quoted("/x/..//a", PriceRule("/**", price))
+    assert {path for _, path in seen} == {"/x/..//a", "/x/../a", "//a", "/a"}
 
 
 def test_a_function_cannot_be_outwitted_by_a_trailing_slash() -> None:
@@ -643,6 +738,16 @@ def test_a_changed_price_file_holds_within_a_second(watched: WatchedFile) -> Non
     assert watched.price_after(0.9) == 1
     assert watched.price_after(0.1) == 2
     assert watched.prices.summary()[0][1] == (Price(TUSD, 2_000_000),)
+
+
+def test_a_changed_price_file_tells_anew_whose_body_is_hidden(watched: WatchedFile) -> None:
+    preflight = Request("OPTIONS", "/a")
+    assert watched.prices.hides_body(preflight)
+
+    watched.write("0")
+    watched.clock.seconds += 1
+
+    assert not watched.prices.hides_body(preflight)
 
 
 def rewrite_longer(file: Path) -> None:

@@ -25,6 +25,7 @@ from channelpay.payee.proxy import HEAD_BYTES_MAX, HEADERS_MAX, Proxy
 from channelpay.payee.request import Request
 from channelpay.payee.terms import ETHER
 from channelpay.payee.upstream import Upstream
+from channelpay.payee.verifier import Order, Verified
 from channelpay.protocol.text import to_hex
 from channelpay.protocol.wire import VoucherPayload
 from channelpay.testing.furnished import FurnishedChain
@@ -77,7 +78,8 @@ class Customer:
 @asynccontextmanager
 async def customer_of(shop: Shop, upstream_url: str, **settings: Any) -> AsyncIterator[Customer]:
     of_upstream = {key: settings.pop(key) for key in ("timeout_seconds",) if key in settings}
-    upstream = Upstream(upstream_url, **of_upstream)
+    trusts_forwarded = settings.get("trusts_forwarded", False)
+    upstream = Upstream(upstream_url, trusts_forwarded=trusts_forwarded, **of_upstream)
     proxy = Proxy(upstream, shop.payee, **settings)
     async with (
         serving(proxy) as url,
@@ -534,6 +536,55 @@ async def test_a_server_that_only_knows_how_to_close_websockets_closes_it(shop: 
 
     assert [(one["type"], one["code"]) for one in sent] == [("websocket.close", 1008)]
     assert "cannot be paid" in sent[0]["reason"]
+
+
+@asynchronous
+@pytest.mark.parametrize(
+    ("trusted", "said", "client"),
+    [
+        (True, ["203.0.113.7"], "203.0.113.7"),
+        (True, ["198.51.100.1, 203.0.113.7"], "203.0.113.7"),
+        (True, ["198.51.100.1", "192.0.2.1 ,203.0.113.7"], "203.0.113.7"),
+        (True, ["2001:DB8::1"], "2001:db8::1"),
+        (True, ["203.0.113.7, unknown"], "127.0.0.1"),
+        (True, ["203.0.113.7,"], "127.0.0.1"),
+        (True, [], "127.0.0.1"),
+        (False, ["203.0.113.7"], "127.0.0.1"),
+    ],
+)
+async def test_whose_share_a_payment_takes_is_told_by_the_trusted_proxy(
+    shop: Shop,
+    echo: Echo,
+    monkeypatch: pytest.MonkeyPatch,
+    trusted: bool,
+    said: list[str],
+    client: str,
+) -> None:
+    channel = await shop.opened()
+    clients: list[str | None] = []
+    verify = shop.payee.verify
+
+    async def noted(header: str, order: Order) -> Verified:
+        clients.append(order.client)
+        return await verify(header, order)
+
+    monkeypatch.setattr(shop.payee, "verify", noted)
+    async with customer_before(shop, echo, trusts_forwarded=trusted) as customer:
+        forwarded = [("X-Forwarded-For", one) for one in said]
+        headers = [*customer.payment(channel, PRICE).items(), *forwarded]
+        response = await customer.client.get("/page", headers=headers)
+
+    assert response.status_code == 200
+    assert clients == [client]
+
+
+@asynchronous
+async def test_the_upstream_is_told_the_proxy_in_front_as_well(shop: Shop, echo: Echo) -> None:
+    said = {"X-Forwarded-For": "203.0.113.7"}
+    async with customer_before(shop, echo, trusts_forwarded=True) as customer:
+        await customer.client.get("/free/a", headers=said)
+
+    assert echo.headers("x-forwarded-for") == ["203.0.113.7, 127.0.0.1"]
 
 
 @asynchronous

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,6 +18,8 @@ from typing import Any
 
 import httpx2
 import pytest
+
+from channelpay.payee.server import HEADER_BYTES_MAX
 
 PROGRAM = Path(__file__).with_name("counting_site.py")
 SECRET = "never in arguments or environment"
@@ -189,6 +192,18 @@ def test_requests_under_way_are_finished(site: Site) -> None:
 
         assert list(lines) == ["last"]
     assert site.process.wait(30) == 0
+
+
+def test_an_endless_head_is_refused_before_it_takes_long_to_take_apart(site: Site) -> None:
+    url = httpx2.URL(site.url)
+    assert url.port is not None
+    head = b"GET / HTTP/1.1\r\nHost: site.example\r\n"
+    with socket.create_connection((url.host, url.port), timeout=30) as connection:
+        connection.sendall(head.ljust(HEADER_BYTES_MAX, b"a"))
+        connection.sendall(b"a")
+
+        assert connection.recv(4096).startswith(b"HTTP/1.1 400 ")
+    assert HEADER_BYTES_MAX <= 128 * 1024
 
 
 def test_workers_end_when_their_parent_is_killed(site: Site) -> None:

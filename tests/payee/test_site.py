@@ -236,7 +236,7 @@ def test_a_raw_request_does_not_leave_the_folder(site: RunningSite, target: str)
     assert answer.startswith(b"HTTP/1.1 404")
 
 
-@pytest.mark.parametrize("size", [10_000, 1_000_000])
+@pytest.mark.parametrize("size", [10_000, 100_000])
 def test_a_huge_credential_is_refused_with_a_problem_and_nothing_is_written(
     site: RunningSite, payer: Payer, size: int
 ) -> None:
@@ -258,14 +258,14 @@ def test_a_huge_idempotency_key_is_refused_with_a_problem_and_nothing_is_written
     header = site.header(VoucherPayload(channel.sign(PRICE)))
     before = site.dump()
 
-    response = site.get("/page.md", Authorization=header, **{"Idempotency-Key": "k" * 1_000_000})
+    response = site.get("/page.md", Authorization=header, **{"Idempotency-Key": "k" * 100_000})
 
     assert (response.status_code, response.json()["code"]) == (400, "invalid-input")
     assert site.dump() == before
 
 
 def test_a_head_beyond_every_limit_is_cut_off(site: RunningSite) -> None:
-    endless = b"GET / HTTP/1.1\r\nX: " + b"x" * (1400 * 1024)
+    endless = b"GET / HTTP/1.1\r\nX: " + b"x" * (200 * 1024)
 
     assert raw_request(site, endless) in (b"", b"HTTP/1.1 400")
     assert site.get("/healthz").status_code == 200

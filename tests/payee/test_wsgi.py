@@ -35,7 +35,12 @@ RULES = [
     PriceRule("/answers/**", "0.01"),
 ]
 WORDS = ("one", "two", "three", "four", "five")
-PLAIN = [("Content-Type", "text/plain"), ("Cache-Control", "public, max-age=60")]
+PLAIN = [
+    ("Content-Type", "text/plain"),
+    ("Cache-Control", "public, max-age=60"),
+    ("CDN-Cache-Control", "max-age=60"),
+    ("Surrogate-Control", "max-age=60"),
+]
 EVENTS = [("Content-Type", "text/event-stream")]
 STATUSES = {
     "/answers/error": "500 Internal Server Error",
@@ -65,7 +70,7 @@ class Application:
         status = STATUSES.get(path, "200 OK")
         start(status, [] if status[:3] == "304" else PLAIN)
         body = environ["wsgi.input"].read() if environ["REQUEST_METHOD"] == "POST" else b"content"
-        return [] if environ["REQUEST_METHOD"] == "HEAD" or "304" in status else [body]
+        return [] if "304" in status else [body]
 
     def close(self) -> None:
         self.closed += 1
@@ -104,6 +109,10 @@ class Application:
     def in_pieces(self, _: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         start("200 OK", PLAIN)
         return _Closing([b"first ", b"second"], self.close)
+
+    def sized(self, _: WSGIEnvironment, start: StartResponse) -> Iterator[bytes]:
+        start("200 OK", [*PLAIN, ("Content-Length", "7")])
+        yield b"content"
 
     # --- units ---------------------------------------------------------------------------
 
@@ -203,6 +212,32 @@ def test_the_answer_to_a_head_has_no_body(client: WsgiClient) -> None:
     assert (response.status, response.body) == (402, b"")
 
 
+def test_a_voucher_for_nothing_brings_no_content_by_head(
+    client: WsgiClient, application: Application
+) -> None:
+    """Servers send what the application gives them."""
+    channel = client.opened()
+
+    response = client.pay(channel, 0, environ={"REQUEST_METHOD": "HEAD"})
+    piecemeal = client.pay(channel, 0, "/answers/in-pieces", {"REQUEST_METHOD": "HEAD"})
+
+    assert (response.status, response.body, piecemeal.body) == (200, b"", b"")
+    assert application.environs[-1]["REQUEST_METHOD"] == "HEAD"
+
+
+@pytest.mark.parametrize("path", ["/page", "/get-only", "/answers/in-pieces", "/answers/sized"])
+def test_a_free_answer_about_a_priced_page_has_no_body(
+    client: WsgiClient, application: Application, path: str
+) -> None:
+    response = client.get(path, {"REQUEST_METHOD": "OPTIONS"})
+
+    assert (response.status, response.body) == (200, b"")
+    assert response.header("content-type") == "text/plain"
+    assert response.header("content-length") is None
+    assert application.closed == (path == "/answers/in-pieces")
+    assert client.get("/free/page", {"REQUEST_METHOD": "OPTIONS"}).body == b"content"
+
+
 def test_a_free_page_passes_untouched(client: WsgiClient, application: Application) -> None:
     response = client.get("/free/page", {"HTTP_AUTHORIZATION": "Payment nonsense"})
 
@@ -220,6 +255,8 @@ def test_a_paid_page_has_a_receipt_and_is_kept_out_of_shared_caches(
     assert (response.status, response.body) == (200, b"content")
     assert (response.receipt.accepted, response.receipt.spent) == (3 * PRICE, PRICE)
     assert response.header("cache-control") == "private, max-age=60"
+    assert response.header("cdn-cache-control") is None
+    assert response.header("surrogate-control") is None
     paid = application.environs[-1]["channelpay"]
     assert (paid.payer, paid.channel_id) == (channel.channel.payer, channel.id)
     assert (paid.accepted, paid.spent, paid.charged) == (3 * PRICE, PRICE, PRICE)
@@ -333,6 +370,74 @@ def test_a_retry_with_the_same_body_is_not_charged_again(
 
     assert [first.body, again.body] == [body, body]
     assert (other.status, client.shop.spent(channel)) == (409, PRICE)
+
+
+@pytest.mark.parametrize("framing", ["CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"])
+def test_a_get_that_has_a_body_is_compared_by_it(client: WsgiClient, framing: str) -> None:
+    channel = client.opened()
+
+    def get(body: bytes) -> Response:
+        length = str(len(body)) if framing == "CONTENT_LENGTH" else "chunked"
+        environ = {
+            "HTTP_IDEMPOTENCY_KEY": "k",
+            framing: length,
+            "wsgi.input": io.BytesIO(body),
+            "wsgi.input_terminated": True,
+        }
+        return client.pay(channel, PRICE, environ=environ)
+
+    assert [get(body).status for body in (b"one", b"one", b"two")] == [200, 200, 409]
+    assert client.shop.spent(channel) == PRICE
+
+
+class _Input(io.BytesIO):
+    """A body that is on its way: it notes who waits for it."""
+
+    def __init__(self, body: bytes, error: Exception | None = None) -> None:
+        super().__init__(body)
+        self.readers: list[str] = []
+        self._error = error
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.readers.append(threading.current_thread().name)
+        if self._error is not None:
+            raise self._error
+        return super().read(size)
+
+
+def _post(body: _Input) -> dict[str, Any]:
+    length = str(len(body.getvalue()))
+    return {"REQUEST_METHOD": "POST", "CONTENT_LENGTH": length, "wsgi.input": body}
+
+
+def test_the_body_of_a_stranger_is_not_read(client: WsgiClient) -> None:
+    channel = client.opened()
+    forged = replace(channel.sign(PRICE), cumulative_amount=2 * PRICE)
+    headers = [client.shop.header(VoucherPayload(forged)), "x", "Payment x"]
+    bodies = [_Input(b"content") for _ in headers]
+
+    for header, body in zip(headers, bodies, strict=True):
+        refused = client.get("/page", _post(body) | {"HTTP_AUTHORIZATION": header})
+        assert refused.status in (400, 402)
+
+    assert [body.readers for body in bodies] == [[], [], []]
+
+
+def test_a_body_is_waited_for_in_the_servers_thread(client: WsgiClient) -> None:
+    body = _Input(b"content")
+
+    assert client.pay(client.opened(), PRICE, environ=_post(body)).body == b"content"
+    assert set(body.readers) == {threading.current_thread().name}
+
+
+def test_a_body_that_does_not_come_is_not_paid_for(client: WsgiClient) -> None:
+    channel = client.opened()
+
+    with pytest.raises(ConnectionResetError):
+        client.pay(channel, PRICE, environ=_post(_Input(b"content", ConnectionResetError())))
+
+    assert client.shop.payments(channel) == []
+    assert client.pay(channel, PRICE).body == b"content"
 
 
 @pytest.mark.parametrize("size", [10, 11])
@@ -538,6 +643,21 @@ def test_what_was_charged_for_a_response_that_failed_goes_back(client: WsgiClien
     channel = client.opened()
 
     assert client.pay(channel, 2 * PRICE, "/units/fails").status == 500
+    assert client.shop.spent(channel) == 0
+
+
+def test_a_unit_that_cannot_be_charged_for_is_our_trouble(
+    client: WsgiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel = client.opened()
+    monkeypatch.setattr(client.shop.payee.register, "accept", _charged_by_nobody)
+    monkeypatch.setattr(client.shop.payee._verifier, "register", _Purchasing(client.shop))
+
+    response = client.pay(channel, 9 * PRICE, "/units/early")
+
+    assert (response.status, response.header("retry-after")) == (503, "2")
+    assert StoreUnavailable.code.encode() in response.body
+    assert response.header("payment-receipt") is None
     assert client.shop.spent(channel) == 0
 
 

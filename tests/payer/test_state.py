@@ -14,7 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from channelpay.errors import AmountExceedsDeposit, ConfigError, NotFound, StoreUnavailable
+from channelpay.errors import (
+    AmountExceedsDeposit,
+    BudgetExceeded,
+    ConfigError,
+    NotFound,
+    StoreUnavailable,
+)
 from channelpay.payer.records import PayerChannel, Token
 from channelpay.payer.state import FUNDING_SECONDS_MAX, RESERVATION_SECONDS_MAX, PayerState
 from channelpay.protocol.eip712 import VoucherSigner
@@ -182,10 +188,10 @@ def test_a_late_answer_does_not_lower_what_was_spent(ground: Ground) -> None:
 def test_the_payee_is_never_believed_above_what_was_signed(ground: Ground) -> None:
     entry = ground.open()
     reservation = ground.state.reserve(entry.channel_id, 5, SIGNER.sign)
-    assert not ground.state.adopt_spent(entry.channel_id, 6)
-    assert ground.state.adopt_spent(entry.channel_id, 5)
+    assert ground.state.adopt_spent(entry.channel_id, 6).spent == 0
     ground.state.settle(reservation, 50)
     assert ground.state.channel(entry.channel_id).spent == 5
+    assert ground.state.adopt_spent(entry.channel_id, 6).spent == 5
 
 
 def test_a_reservation_of_a_dead_process_ends(ground: Ground) -> None:
@@ -195,6 +201,31 @@ def test_a_reservation_of_a_dead_process_ends(ground: Ground) -> None:
     assert ground.state.channel(entry.channel_id).in_flight == 0
     again = ground.state.reserve(entry.channel_id, 5, SIGNER.sign)
     assert again.voucher.cumulative_amount == 5
+
+
+def test_a_receipt_claims_no_more_than_limits_explain(ground: Ground) -> None:
+    entry = ground.open()
+    stream = ground.state.reserve(entry.channel_id, 60, SIGNER.sign)
+    assert ground.state.settle(stream, 0, metered=True) == 0
+    page = ground.state.reserve(entry.channel_id, 5, SIGNER.sign)
+    assert page.voucher.cumulative_amount == 60
+    ground.state.settle(page, 60)
+    assert ground.state.channel(entry.channel_id).spent == 5
+
+
+@pytest.mark.parametrize(("claim", "left"), [(0, 20), (8, 12), (10, 10)])
+def test_a_slow_response_whose_reservation_ended_keeps_what_was_not_claimed_of_its_limit(
+    ground: Ground, claim: int, left: int
+) -> None:
+    entry = ground.open()
+    held = ground.state.reserve(entry.channel_id, 10, SIGNER.sign, limit=20)
+    ground.clock.now += RESERVATION_SECONDS_MAX + 1
+    page = ground.state.reserve(entry.channel_id, 1, SIGNER.sign)
+    assert ground.state.adopt_spent(entry.channel_id, claim, page).spent == claim
+    with pytest.raises(BudgetExceeded):
+        ground.state.reserve(entry.channel_id, left + 1, SIGNER.sign, limit=20, instead_of=held)
+    again = ground.state.reserve(entry.channel_id, left, SIGNER.sign, limit=20, instead_of=held)
+    assert (again.ceiling, again.voucher.cumulative_amount) == (left, 20 + 1)
 
 
 def planned(number: int = 1) -> PayerChannel:
@@ -321,6 +352,9 @@ def test_books_of_an_earlier_version_are_taken_over(tmp_path: Path, ground: Grou
     entry = ground.open()
     path = tmp_path / "payer.sqlite3"
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("ALTER TABLE channels DROP COLUMN unsure")
+        for column in ("unsure", "credible", "pooled"):
+            connection.execute(f"ALTER TABLE channels DROP COLUMN {column}")
+        for column in ("ceiling", "lapsed"):
+            connection.execute(f"ALTER TABLE reservations DROP COLUMN {column}")
         connection.execute("PRAGMA user_version = 2")
     assert reopened(tmp_path).channel(entry.channel_id) == entry

@@ -53,7 +53,8 @@ if TYPE_CHECKING:
 @click.option(
     "--trust-forwarded",
     is_flag=True,
-    help="Believe the X-Forwarded headers of the proxy in front, which all requests must come by.",
+    help="Believe the X-Forwarded headers of the proxy in front, which all requests must come by:"
+    " they tell one client from another.",
 )
 @serving_options
 @json_option

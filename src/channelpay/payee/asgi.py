@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from channelpay.payee.checkout import Answer, Checkout
+from channelpay.payee.checkout import Answer, Checkout, may_have_body, without_length
 from channelpay.payee.delivery import BodyDigest, Delivery
 from channelpay.payee.payee import Payee
 from channelpay.payee.prices import Quote
@@ -29,6 +29,9 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _POLICY_VIOLATION = 1008
+_BODIES = frozenset({"http.response.body", "http.response.pathsend", "http.response.zerocopysend"})
+_TELLS_BODIES = frozenset({"1.0", "1.1"})
+"""Versions of HTTP in which a request's headers tell whether it has a body."""
 
 
 class PaymentMiddleware:
@@ -45,7 +48,8 @@ class PaymentMiddleware:
         request = request_of(scope)
         quote = self._checkout.quote(request)
         if quote is None:
-            await self._app(scope, receive, send)
+            hides = self._checkout.hides_body(request)
+            await self._app(scope, receive, _without_body(send) if hides else send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
         elif isinstance(quote, Answer):
@@ -59,9 +63,9 @@ class PaymentMiddleware:
         began = time.perf_counter()
         client = _Client(receive)
         address = scope.get("client")
-        paid = await self._checkout.pay(
-            request, quote, address[0] if address else None, client.body_digest
-        )
+        tells = scope.get("http_version", "1.1") in _TELLS_BODIES
+        read_body = None if tells and not may_have_body(request) else client.body_digest
+        paid = await self._checkout.pay(request, quote, address[0] if address else None, read_body)
         if isinstance(paid, Answer):
             self._checkout.answered(request, paid, time.perf_counter() - began)
             await _answer(send, paid)
@@ -95,8 +99,8 @@ class _Delivery(Delivery):
     ) -> None:
         super().__init__(checkout, request, paid, self.ask, began)
         self._client = client
-        self._send = send
-        self._replaced = False
+        self._to_client = send
+        self._replaced = self._abandoned = False
         self.receive = client.receive
 
     async def send(self, message: Message) -> None:
@@ -107,6 +111,8 @@ class _Delivery(Delivery):
                 await self._start(message)
         elif self._started and message["type"] == "http.response.body":
             await self._send_body(message)
+        elif self._started and self.is_bodiless and message["type"] in _BODIES:
+            await self._send_body(_emptied(message))
         elif self._started:
             await self._send(message)
 
@@ -143,11 +149,17 @@ class _Delivery(Delivery):
 
     async def _start(self, message: Message) -> None:
         if message["status"] < 400 and await self._client.is_gone():
+            self._abandoned = True
             self.release()
         headers = self.begin(message["status"], message.get("headers", ()))
         await self._wait_until_released()
         self.delivered()
         await self._send({**message, "headers": headers})
+
+    async def _send(self, message: Message) -> None:
+        """Nothing is sent to a client that gets its money back for being gone."""
+        if not self._abandoned:
+            await self._to_client(message)
 
     async def _send_body(self, message: Message) -> None:
         body = message.get("body", b"")
@@ -225,6 +237,24 @@ def request_of(scope: Scope) -> Request:
         scope.get("scheme", "http"),
         scope.get("raw_path") or b"",
     )
+
+
+def _without_body(send: Send) -> Send:
+    """ASGI's send for an answer of which only the head is sent."""
+
+    async def send_head(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": without_length(message.get("headers", ()))}
+        elif message["type"] in _BODIES:
+            message = _emptied(message)
+        await send(message)
+
+    return send_head
+
+
+def _emptied(message: Message) -> Message:
+    more = message.get("more_body", False)
+    return {"type": "http.response.body", "body": b"", "more_body": more}
 
 
 async def _answer(send: Send, answer: Answer) -> None:

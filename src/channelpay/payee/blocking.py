@@ -7,13 +7,13 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Coroutine, Generator, Iterator
-from concurrent.futures import Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from threading import Lock, Thread
 from typing import Any, TypeVar
 
 from channelpay.errors import ConfigError
 from channelpay.payee.ahead import Ahead
-from channelpay.payee.checkout import Answer, Checkout
+from channelpay.payee.checkout import Answer, Checkout, may_have_body
 from channelpay.payee.delivery import Delivery
 from channelpay.payee.payee import Payee
 from channelpay.payee.payment import Payment, PaymentFacts
@@ -27,6 +27,8 @@ OpenPayee = Callable[[], Payee]
 """Makes the payee, in the process that serves."""
 Part = bytes | Callable[[], object]
 """Of a response: bytes of its body, or what has to be called where it is sent."""
+ReadBody = Callable[[], str]
+"""Gives what tells the body of a request apart; it may wait for the client."""
 
 
 class PayeeThread:
@@ -43,35 +45,41 @@ class PayeeThread:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def pay(
-        self, request: Request, quote: Quote, client: str | None, body_digest: str
+        self, request: Request, quote: Quote, client: str | None, read_body: ReadBody
     ) -> Paid | Answer:
-        """See :meth:`channelpay.payee.checkout.Checkout.pay`."""
-        paying = self.start(self._paid(request, quote, client, body_digest))
+        """See :meth:`channelpay.payee.checkout.Checkout.pay`. The body is read in this thread; what
+        that raises, this raises, and nothing was paid.
+        """
+        body = _BodyElsewhere() if may_have_body(request) else None
+        digest = None if body is None else body.digest
+        paying = self.start(self.checkout.pay(request, quote, client, digest))
         try:
+            if body is not None:
+                either: list[Future[Any]] = [paying, body.wanted]
+                wait(either, return_when=FIRST_COMPLETED)
+                body.give(read_body)
             return paying.result()
         except BaseException:
-            paying.add_done_callback(self._give_back)
+            self._break_off(paying, body)
             raise
 
     async def pay_async(
-        self, request: Request, quote: Quote, client: str | None, body_digest: str
+        self, request: Request, quote: Quote, client: str | None, read_body: ReadBody
     ) -> Paid | Answer:
-        """:meth:`pay` for a caller on another event loop."""
-        paying = self.start(self._paid(request, quote, client, body_digest))
+        """:meth:`pay` for a caller on another event loop, where the body is read."""
+        body = _BodyElsewhere() if may_have_body(request) else None
+        digest = None if body is None else body.digest
+        paying = self.start(self.checkout.pay(request, quote, client, digest))
         try:
-            return await asyncio.shield(asyncio.wrap_future(paying))
+            paid = asyncio.shield(asyncio.wrap_future(paying))
+            if body is not None:
+                either: list[asyncio.Future[Any]] = [paid, asyncio.wrap_future(body.wanted)]
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+                body.give(read_body)
+            return await paid
         except BaseException:
-            paying.add_done_callback(self._give_back)
+            self._break_off(paying, body)
             raise
-
-    async def _paid(
-        self, request: Request, quote: Quote, client: str | None, body_digest: str
-    ) -> Paid | Answer:
-        async def read_body() -> str:
-            return body_digest
-
-        reading = read_body if body_digest else None
-        return await self.checkout.pay(request, quote, client, reading)
 
     def close(self) -> None:
         """Close the payee, when nothing is under way any more."""
@@ -80,13 +88,41 @@ class PayeeThread:
         self._thread.join()
         self._loop.close()
 
+    def _break_off(self, paying: Future[Paid | Answer], body: _BodyElsewhere | None) -> None:
+        """Whoever waited is gone: there is nobody to serve, nor to read the body."""
+        if body is not None:
+            body.cancel()
+        paying.add_done_callback(self._give_back)
+
     def _give_back(self, paying: Future[Paid | Answer]) -> None:
-        """Whoever waited is gone: there is nobody to serve."""
         if paying.cancelled() or paying.exception() is not None:
             return
         paid = paying.result()
         if isinstance(paid, Paid):
             self.checkout.payee.register.release(paid.accepted)
+
+
+class _BodyElsewhere:
+    """A request's body, which the payee's loop wants once the signature was checked, and which is
+    read where the server has it: a loop does not wait for a client.
+    """
+
+    def __init__(self) -> None:
+        self.wanted: Future[None] = Future()
+        self._digest: Future[str] = Future()
+
+    async def digest(self) -> str:
+        self.wanted.set_result(None)
+        return await asyncio.wrap_future(self._digest)
+
+    def give(self, read_body: ReadBody) -> None:
+        """Read it, if it is wanted."""
+        if self.wanted.done():
+            self._digest.set_result(read_body())
+
+    def cancel(self) -> None:
+        """It will not be read: whoever waits for it is cancelled."""
+        self._digest.cancel()
 
 
 class PayeeOfProcess:

@@ -46,6 +46,9 @@ _JSON = (b"content-type", b"application/json")
 _PROBLEM = (b"content-type", b"application/problem+json")
 _HTML = (b"content-type", b"text/html; charset=utf-8")
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
+_BODY_HEADERS = frozenset({b"content-length", b"transfer-encoding"})
+# What tells shared caches something else than Cache-Control does; some have a prefix of their own.
+_FOR_SHARED_CACHES = (b"cdn-cache-control", b"surrogate-control", b"edge-control", b"accel-expires")
 _log = getLogger(__name__)
 
 
@@ -72,15 +75,17 @@ class Checkout:
         except Exception as error:  # noqa: BLE001  a price function is the site's own
             return self.refusal(error, request, None)
 
-    def needs_body(self, request: Request) -> bool:
-        """Whether :meth:`pay` may have to know the body: a retry must repeat it."""
-        return request.method not in _WITHOUT_BODY and bool(request.header_values("authorization"))
+    def hides_body(self, request: Request) -> bool:
+        """Whether the answer to a free request might show what has a price: then its body is not
+        sent, nor what :func:`without_length` takes from its headers.
+        """
+        return self.payee.prices.hides_body(request)
 
     async def pay(
         self, request: Request, quote: Quote, client: str | None, read_body: ReadBody | None
     ) -> Paid | Answer:
-        """Have the request paid, or answer it. ``read_body`` gives what tells bodies apart; it is
-        called, if there is a body to be told apart, after the signature was checked: strangers
+        """Have the request paid, or answer it. ``read_body`` gives what tells bodies apart, None
+        stands for a request without one; it is called after the signature was checked: strangers
         cannot fill the memory.
 
         A HEAD for what is sold by the unit only brings a voucher, often while a stream waits for
@@ -162,8 +167,19 @@ class Checkout:
             raise PaymentRequired(f"this costs {quote.format()}")
         resource = _resource(request, told[b"host"])
         key = _idempotency_key(told[b"idempotency-key"])
-        reading = None if request.method in _WITHOUT_BODY else read_body
-        return await self.payee.verify(header, Order(resource, quote, key, client, reading))
+        return await self.payee.verify(header, Order(resource, quote, key, client, read_body))
+
+
+def may_have_body(request: Request) -> bool:
+    """Whether a retry has to repeat a body: methods that mostly have none announce it."""
+    return request.method not in _WITHOUT_BODY or any(
+        value.strip(b"0 ") for name, value in request.headers if name.lower() in _BODY_HEADERS
+    )
+
+
+def without_length(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+    """The headers of an answer whose body is not sent."""
+    return [(name, value) for name, value in headers if name.lower() != b"content-length"]
 
 
 def _sized(answer: Answer) -> Answer:
@@ -237,8 +253,13 @@ def _wants_page(request: Request) -> bool:
 
 
 def _private(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
-    kept = [(name, value) for name, value in headers if name.lower() != b"cache-control"]
-    values = [value for name, value in headers if name.lower() == b"cache-control"]
+    told = [(name.lower(), name, value) for name, value in headers]
+    values = [value for lower, _, value in told if lower == b"cache-control"]
+    kept = [
+        (name, value)
+        for lower, name, value in told
+        if lower != b"cache-control" and not lower.endswith(_FOR_SHARED_CACHES)
+    ]
     if not values:
         return [*kept, (b"cache-control", b"private")]
     directives = [one.strip() for one in b",".join(values).decode("latin-1").split(",")]

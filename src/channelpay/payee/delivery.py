@@ -40,6 +40,8 @@ class Delivery:
         self._checkout = checkout
         self._request = request
         self._began = began
+        self.is_bodiless = request.method == "HEAD"
+        """Not every server leaves the body out by itself; to HEAD it would be a free one."""
         self._status: int | None = None
         self._seconds = 0.0
         self._undelivered = True
@@ -65,7 +67,8 @@ class Delivery:
         if self._released:
             return list(headers)
         headers = self._checkout.paid_headers(headers, self.payment.paid)
-        self._streams = self.payment.is_metered and _takes_events(headers)
+        is_metered = self.payment.is_metered and not self.is_bodiless
+        self._streams = is_metered and _takes_events(headers)
         return headers
 
     def delivered(self) -> None:
@@ -86,6 +89,8 @@ class Delivery:
     def part(self, body: bytes, *, is_last: bool) -> bytes:
         """A part of the body as it is to be sent; the last one of a stream has the receipt."""
         self._complete = is_last
+        if self.is_bodiless:
+            return b""
         if not self._streams:
             return body
         self._tail = (self._tail + body)[-4:]
@@ -151,11 +156,13 @@ class BodyDigest:
         return self._size <= BODY_BYTES_MAX
 
     def text(self) -> str:
-        """SHA-256 of the whole body, or something that never comes again for a body over
-        :data:`~channelpay.payee.checkout.BODY_BYTES_MAX`.
+        """SHA-256 of the whole body, nothing for one that is empty, or something that never comes
+        again for a body over :data:`~channelpay.payee.checkout.BODY_BYTES_MAX`.
         """
         if self._size > BODY_BYTES_MAX:
             return too_long_to_compare()
+        if not self._size:
+            return ""
         return f"sha256:{self._digest.hexdigest()}"
 
 

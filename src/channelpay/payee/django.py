@@ -17,6 +17,7 @@ from collections.abc import (
     Generator,
     Iterable,
 )
+from functools import partial
 from typing import Any
 from urllib.parse import quote as percent_encoded
 
@@ -28,8 +29,14 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
 from channelpay.payee.ahead import AsyncAhead
-from channelpay.payee.blocking import BlockingDelivery, BlockingPayment, Part, PayeeOfProcess
-from channelpay.payee.checkout import Answer
+from channelpay.payee.blocking import (
+    BlockingDelivery,
+    BlockingPayment,
+    Part,
+    PayeeOfProcess,
+    ReadBody,
+)
+from channelpay.payee.checkout import Answer, Headers, without_length
 from channelpay.payee.delivery import BodyDigest, too_long_to_compare
 from channelpay.payee.payee import Payee
 from channelpay.payee.prices import Quote
@@ -54,16 +61,23 @@ class PaymentMiddleware:
 
     def __call__(self, request: HttpRequest) -> Any:
         sale = _Sale(request)
-        if sale.quote is None:
+        if sale.quote is not None:
+            return self._sell_async(sale) if self._is_async else self._sell(sale)
+        if not sale.hides_body:
             return self._get_response(request)
-        return self._sell_async(sale) if self._is_async else self._sell(sale)
+        if self._is_async:
+            return self._answer_head_async(request)
+        return _head_of(self._get_response(request))
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """A refused charge that the view let through is no error of the site's."""
         delivery = getattr(request, "channelpay_delivery", None)
         if delivery is None or error is not delivery.payment.refusal:
             return None
-        return _response_of(delivery.refusal())
+        return _response_of(delivery.refusal(), request.method)
+
+    async def _answer_head_async(self, request: HttpRequest) -> HttpResponseBase:
+        return _head_of(await self._get_response(request))
 
     def _sell(self, sale: _Sale) -> HttpResponseBase:
         answer = sale.answer or sale.take(sale.thread.pay(*sale.order()))
@@ -95,22 +109,27 @@ class _Sale:
         self.thread = payee_of_process.thread()
         self._asked = _request_of(request)
         self.quote = self.thread.checkout.quote(self._asked)
-        self.answer = _response_of(self.quote) if isinstance(self.quote, Answer) else None
+        self.answer: HttpResponse | None = None
+        if isinstance(self.quote, Answer):
+            self.answer = _response_of(self.quote, request.method)
         self.delivery: _Delivery
 
-    def order(self) -> tuple[Request, Quote, str | None, str]:
+    @property
+    def hides_body(self) -> bool:
+        """See :meth:`channelpay.payee.checkout.Checkout.hides_body`."""
+        return self.thread.checkout.hides_body(self._asked)
+
+    def order(self) -> tuple[Request, Quote, str | None, ReadBody]:
         """What it takes to pay."""
         assert isinstance(self.quote, Quote)
-        digest = ""
-        if self.thread.checkout.needs_body(self._asked):
-            digest = _body_digest(self.request)
-        return self._asked, self.quote, self.request.META.get("REMOTE_ADDR") or None, digest
+        client = self.request.META.get("REMOTE_ADDR") or None
+        return self._asked, self.quote, client, partial(_body_digest, self.request)
 
     def take(self, paid: Paid | Answer) -> HttpResponse | None:
         """The response, unless the request is paid for: then the view is to answer."""
         if isinstance(paid, Answer):
             self.thread.checkout.answered(self._asked, paid, time.perf_counter() - self._began)
-            return _response_of(paid)
+            return _response_of(paid, self._asked.method)
         self.delivery = _Delivery(self.thread, self._asked, paid, self._began)
         self.request.channelpay_delivery = self.delivery
         self.request.channelpay = BlockingPayment(self.delivery.payment, self.thread)
@@ -124,11 +143,11 @@ class _Delivery(BlockingDelivery):
         """The view's response as it is to be sent, or what is sent in its place."""
         if self.replaces(response.status_code):
             response.close()
-            response = _response_of(self.refusal())
-        headers = [(name.encode(), value.encode("latin-1")) for name, value in response.items()]
-        for name, value in self.begin(response.status_code, headers):
-            response[name.decode()] = value.decode("latin-1")
+            response = _response_of(self.refusal(), self._request.method)
+        _set_headers(response, self.begin(response.status_code, _headers(response)))
         if not response.streaming:
+            if self.is_bodiless:
+                response.content = b""
             self.delivered()
             self.end()
         elif response.is_async:
@@ -208,11 +227,39 @@ def _body_digest(request: HttpRequest) -> str:
     return digest.text()
 
 
-def _response_of(answer: Answer) -> HttpResponse:
+def _response_of(answer: Answer, method: str) -> HttpResponse:
     """Django's headers have one value each: challenges are joined as RFC 9110 allows."""
-    response = HttpResponse(answer.body, status=answer.status)
+    response = HttpResponse(b"" if method == "HEAD" else answer.body, status=answer.status)
     del response["Content-Type"]
     for name, value in answer.headers:
         known, text = response.get(name.decode()), value.decode("latin-1")
         response[name.decode()] = text if known is None else f"{known}, {text}"
     return response
+
+
+def _head_of(response: HttpResponseBase) -> HttpResponseBase:
+    """The view's response without its body."""
+    _set_headers(response, without_length(_headers(response)))
+    if not response.streaming:
+        response.content = b""
+    else:
+        response.streaming_content = _nothing() if response.is_async else ()
+    return response
+
+
+async def _nothing() -> AsyncGenerator[bytes, None]:
+    parts: tuple[bytes, ...] = ()
+    for part in parts:
+        yield part
+
+
+def _headers(response: HttpResponseBase) -> Headers:
+    return [(name.encode(), value.encode("latin-1")) for name, value in response.items()]
+
+
+def _set_headers(response: HttpResponseBase, headers: Headers) -> None:
+    """These, and no others."""
+    for name, _ in list(response.items()):
+        del response[name]
+    for raw_name, value in headers:
+        response[raw_name.decode()] = value.decode("latin-1")

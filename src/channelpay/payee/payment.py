@@ -13,7 +13,7 @@ from channelpay.protocol.sse import NeedVoucher
 from channelpay.protocol.types import Address, ChannelId
 
 NEED_VOUCHER_SECONDS = 30.0
-"""How long a stream whose credit is used up waits for the next voucher."""
+"""How long a charge whose credit is used up waits for vouchers, be there one or many."""
 
 AskForVoucher = Callable[[NeedVoucher], Awaitable[bool]]
 """Tells the client what it has to promise; False if it cannot be told now."""
@@ -101,19 +101,25 @@ class Payment(PaymentFacts):
         payment_id = self.paid.accepted.payment_id
         assert payment_id is not None  # A metered purchase has one.
         charge = Charge(self.channel_id, payment_id, total)
+        deadline: float | None = None
         while True:
             try:
                 accepted = await self._payee.register.accept(charge)
             except InsufficientBalance as refusal:
-                if not await self._refilled(refusal):
+                deadline = deadline or _clock() + NEED_VOUCHER_SECONDS
+                if not await self._refilled(refusal, deadline):
                     raise
             else:
                 self.paid = self.paid._replace(accepted=accepted)
                 self.charged = total
                 return
 
-    async def _refilled(self, refusal: InsufficientBalance) -> bool:
-        """Ask for a voucher and wait for one that is higher; False if there is none."""
+    async def _refilled(self, refusal: InsufficientBalance, deadline: float) -> bool:
+        """Ask for a voucher and wait for one that is higher, enough or not; False if there is none
+        by the deadline.
+        """
+        if _clock() >= deadline:
+            return False
         accepted = int(refusal.context["acceptedCumulative"])
         need = NeedVoucher(
             self.channel_id,
@@ -124,4 +130,8 @@ class Payment(PaymentFacts):
         if not await self._ask(need):
             return False
         register = self._payee.register
-        return await register.voucher_above(self.channel_id, accepted, NEED_VOUCHER_SECONDS)
+        return await register.voucher_above(self.channel_id, accepted, deadline - _clock())
+
+
+def _clock() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,14 +1,16 @@
 """What each resource costs: rules of path, method and price; the first that matches wins.
 
 A path is exact, or a pattern: ``*`` and ``?`` stay within one segment, ``**`` crosses segments. A
-price of 0 makes free; what no rule matches is free. Many applications serve ``/page/`` like
-``/page``: a path that ends in ``/`` costs what the dearer of the two spellings costs, unless the
-rule that prices it ends in ``/`` itself. Some serve ``/Page`` like ``/page``: what costs more if
-capitals and forms of letters do not count, costs that. A path longer than 4096 characters is not
-matched: it costs what the dearest rule says. HEAD goes by the rules of GET, and is asked a
-credential but charged nothing, so that a client can send a voucher without fetching anything; a
-rule that names HEAD does charge it. OPTIONS is priced only by a rule that names it, since a
-browser's preflight request cannot carry a credential.
+price of 0 makes free; what no rule matches is free. Some applications take dot segments and ``//``
+as they are, some resolve them: such a path costs what the dearest of its readings costs. Many serve
+``/page/`` like ``/page``: a path that ends in ``/`` costs what the dearer of the two spellings
+costs, unless the rule that prices it ends in ``/`` itself. Some serve ``/Page`` like ``/page``:
+what costs more if capitals and forms of letters do not count, costs that. A path longer than 4096
+characters is not matched: it costs what the dearest rule says. HEAD goes by the rules of GET, and
+is asked a credential but charged nothing, so that a client can send a voucher without fetching
+anything; a rule that names HEAD does charge it. OPTIONS is priced only by a rule that names it,
+since a browser's preflight request cannot carry a credential; where it is free and another method
+is not, its answer comes without a body.
 
 A price may be in several tokens, of which the client chooses one, and for a unit of what is served
 instead of a request. Of two such prices the dearer is what both would be content with: in the
@@ -19,7 +21,6 @@ units, neither is dearer, and the request is refused.
 from __future__ import annotations
 
 import logging
-import posixpath
 import re
 import time
 import tomllib
@@ -48,8 +49,12 @@ KNOWN_CHARACTERS_MAX = 512
 RELOAD_SECONDS = 1.0
 """How often a price file is looked at, at most."""
 _PIECES = re.compile(r"\*\*|.", re.DOTALL)
+_SLASHES = re.compile("/+")
+_DOT_ENDS = ("/.", "/..")
 _NAME_ENDS = re.compile(r"(?<=[^/. ])[. ]+(?=/|\Z)")
 _METHOD = re.compile(r"[A-Z]{1,20}\Z")
+_UNNAMED = "*"
+"""Stands for all methods that no rule names."""
 _UNIT = re.compile(r"[a-z][a-z0-9_-]{0,31}\Z")
 _RULE_KEYS = ("path", "price", "method", "unit", "description")
 _log = logging.getLogger(__name__)
@@ -63,8 +68,8 @@ PriceFunction: TypeAlias = Callable[[Request], HumanPrice | None]
 class PriceRule:
     """``PriceRule("/articles/*", "0.01")``, or with ``{"eth": "0.000004", "0xToken…": "0.01"}`` as
     its price, or with a function that is given each request and returns one of the two or None,
-    which is free. The function gets the path without detours and HEAD as GET; what it raises
-    refuses the request.
+    which is free. The function gets HEAD as GET, and a path of several readings in each of them;
+    what it raises refuses the request.
 
     ``unit`` other than ``request`` prices one unit of what is served; the application charges them
     as it goes.
@@ -206,28 +211,47 @@ class PriceTable:
 
     def __init__(self, rules: Iterable[PriceRule], tokens: Sequence[Token]) -> None:
         self._rows = [_row(number, rule, tokens) for number, rule in enumerate(rules, 1)]
+        named = {row.rule.method for row in self._rows if row.rule.method is not None}
+        self._methods = [_UNNAMED, *sorted(named - {"OPTIONS"})]
         self._known = lru_cache(KNOWN_PATHS_MAX)(self._look_up)
 
     def quote(self, request: Request) -> Quote | None:
         """The price of a request, or None where it is free.
 
-        Raises :class:`~channelpay.errors.UnclearRequest` for a path whose two readings have prices
+        Raises :class:`~channelpay.errors.UnclearRequest` for a path whose readings have prices
         that cannot be compared, and whatever the function of a rule raises.
         """
-        method, path = request.method, request.path
-        is_short = len(method) + len(path) <= KNOWN_CHARACTERS_MAX
-        found = (self._known if is_short else self._look_up)(method, path)
+        found = self._found(request.method, request.path)
         return _dearest(found, request) if isinstance(found, list) else found
+
+    def hides_body(self, request: Request) -> bool:
+        """Whether the answer to a request that is free must come without its body: to OPTIONS, on
+        a path that costs something, or may by its function, under another method. Many
+        applications answer every method alike.
+        """
+        return request.method == "OPTIONS" and any(
+            self._may_cost(method, request.path) for method in self._methods
+        )
 
     def summary(self) -> list[tuple[PriceRule, tuple[Price, ...]]]:
         """Each rule whose prices are fixed, with them, in order; none where it is free."""
         return [(row.rule, row.prices) for row in self._rows if not callable(row.prices)]
 
+    def _may_cost(self, method: str, path: str) -> bool:
+        try:
+            return self._found(method, path) is not None
+        except UnclearRequest:
+            return True
+
+    def _found(self, method: str, path: str) -> Quote | list[_Spelling] | None:
+        is_short = len(method) + len(path) <= KNOWN_CHARACTERS_MAX
+        return (self._known if is_short else self._look_up)(method, path)
+
     def _look_up(self, method: str, path: str) -> Quote | list[_Spelling] | None:
         """The quote; or what quotes, if one of the rules must be asked each time."""
         rows = [row for row in self._rows if row.is_for(method)]
         if len(path) <= PATH_CHARACTERS_MAX:
-            found = _pricing(rows, _without_detours(path))
+            found = [one for reading in _readings(path) for one in _pricing(rows, reading)]
         else:
             found = [_Spelling(row, path) for row in rows]
         if any(callable(one.row.prices) for one in found):
@@ -261,6 +285,10 @@ class PriceFile:
     def quote(self, request: Request) -> Quote | None:
         """See :meth:`PriceTable.quote`."""
         return self._current().quote(request)
+
+    def hides_body(self, request: Request) -> bool:
+        """See :meth:`PriceTable.hides_body`."""
+        return self._current().hides_body(request)
 
     def summary(self) -> list[tuple[PriceRule, tuple[Price, ...]]]:
         """See :meth:`PriceTable.summary`."""
@@ -472,7 +500,8 @@ def _dearer(one: Quote, other: Quote) -> Quote:
     if not both or one.unit != other.unit:
         raise UnclearRequest(
             "this path can be read in several ways, whose prices cannot be compared",
-            hint="Ask for it without a / at its end, and in 4096 characters at most.",
+            hint="Ask for it without dot segments, // and a / at its end, and in 4096 characters"
+            " at most.",
         )
     first, rival = both[0]
     prices = tuple(Price(price.token, max(price.amount, amount)) for price, amount in both)
@@ -501,9 +530,33 @@ def _alike(path: str) -> str:
     return _NAME_ENDS.sub("", plain)
 
 
-def _without_detours(path: str) -> str:
-    """``//`` and dot segments resolved, so that an application that resolves them gives nothing
-    away under another spelling.
+def _readings(path: str) -> Iterable[str]:
+    """All that an application may take a path for: as it is, with ``//`` as ``/``, with dot
+    segments resolved, with both in either order.
     """
-    plain = posixpath.normpath("/" + path.lstrip("/"))
-    return plain + "/" if path.endswith("/") and plain != "/" else plain
+    if path.startswith("/") and "//" not in path and "/." not in path:
+        return [path]
+    merged, resolved = _merged(path), _resolved(path)
+    found = [path, merged, resolved, _merged(resolved), _resolved(merged)]
+    if path.endswith(_DOT_ENDS):
+        # File systems have no / at the end of what is resolved.
+        found += [one.rstrip("/") or "/" for one in found[2:]]
+    return dict.fromkeys(found)
+
+
+def _merged(path: str) -> str:
+    return _SLASHES.sub("/", "/" + path)
+
+
+def _resolved(path: str) -> str:
+    """RFC 3986, 5.2.4: what ends in a dot segment then ends in ``/``."""
+    kept: list[str] = []
+    segments = path.removeprefix("/").split("/")
+    for segment in segments:
+        if segment == "..":
+            del kept[-1:]
+        elif segment != ".":
+            kept.append(segment)
+    if path.endswith(_DOT_ENDS):
+        kept.append("")
+    return "/" + "/".join(kept)

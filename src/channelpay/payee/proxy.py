@@ -21,7 +21,7 @@ from channelpay.payee.asgi import App, PaymentMiddleware, Receive, Scope, Send
 from channelpay.payee.payee import Payee
 from channelpay.payee.plain_path import plain_path
 from channelpay.payee.problems import send_problem
-from channelpay.payee.upstream import Upstream, forwarded_proto
+from channelpay.payee.upstream import PEER, Upstream, forwarded_client, forwarded_proto
 
 HEADERS_MAX = 100
 HEAD_BYTES_MAX = 64 * 1024
@@ -93,8 +93,15 @@ class Proxy:
             )
         _check_method(scope["method"])
         _check_headers(headers)
-        path = plain_path(raw_path)
-        return {**scope, "path": path, "scheme": forwarded_proto(scope, self._trusts_forwarded)}
+        return {**scope, "path": plain_path(raw_path), **self._origin(scope)}
+
+    def _origin(self, scope: Scope) -> Scope:
+        """Who asks, and over what."""
+        trusted = self._trusts_forwarded
+        origin: Scope = {"scheme": forwarded_proto(scope, trusted), PEER: scope.get("client")}
+        if trusted and (address := forwarded_client(scope)) is not None:
+            origin["client"] = (address, 0)
+        return origin
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()

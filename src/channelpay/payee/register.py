@@ -110,14 +110,14 @@ class Register:
 
     def _tell(self, waiting: _Waiting, done: Future[list[Answer]]) -> None:
         error = done.exception()
-        if error is None:
-            self._release_owed()
         answers = [_fresh(error) for _ in waiting] if error is not None else done.result()
         for (order, future), answer in zip(waiting, answers, strict=True):
             if isinstance(answer, Accepted):
                 self._tell_accepted(order, future, answer)
             elif not future.cancelled():
                 future.set_exception(answer)
+        if error is None:
+            self._release_owed()
 
     def _tell_accepted(
         self, order: Order, future: asyncio.Future[Accepted], accepted: Accepted
@@ -125,15 +125,22 @@ class Register:
         for waiting in self._raised.get(accepted.record.channel_id, ()):
             if not waiting.done():
                 waiting.set_result(None)
-        token = accepted.record.channel.token
-        if accepted.is_new:
-            self._observer.accepted(token)
-        if accepted.charged:
-            self._observer.charged(token, accepted.charged)
+        self._observe(accepted)
         if future.cancelled():
             self._take_back(order, accepted)
         else:
             future.set_result(accepted)
+
+    def _observe(self, accepted: Accepted) -> None:
+        """The observer may be the site's own: what it raises is no matter of those who wait."""
+        token = accepted.record.channel.token
+        try:
+            if accepted.is_new:
+                self._observer.accepted(token)
+            if accepted.charged:
+                self._observer.charged(token, accepted.charged)
+        except Exception:  # noqa: BLE001
+            _log.exception("the observer failed")
 
     def _take_back(self, order: Order, accepted: Accepted) -> None:
         """Nobody waits for it any more."""

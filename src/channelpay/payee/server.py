@@ -31,7 +31,7 @@ from channelpay.payee.asgi import App
 if TYPE_CHECKING:
     from multiprocessing.context import ForkProcess
 
-HEADER_BYTES_MAX = 1280 * 1024
+HEADER_BYTES_MAX = 128 * 1024
 """What the server reads of a request's head. Far more than a credential needs, so that a client
 that sends too much gets a problem that says so, and not a closed connection; but to take a head
 apart holds up everybody else.

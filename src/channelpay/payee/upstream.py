@@ -32,6 +32,8 @@ KEPT_SECONDS = 2.0
 requests would be sent into connections that the upstream is just closing.
 """
 SIGNATURE_SECRET_BYTES_MIN = 16
+PEER = "channelpay.peer"
+"""Of a scope: who is at the other end of the connection, where ``client`` is not."""
 IDENTITY_PREFIX = b"channelpay-"
 _PSEUDONYM = b"1.1 channelpay"
 _FINAL_STATUSES = range(200, 600)
@@ -386,8 +388,8 @@ def _forwarding(scope: Scope, trusted: bool) -> Headers:
     """Who asked, how and under which name: as this server saw it, or as the one before it says."""
     headers = scope["headers"] if trusted else []
     given = {name.lower(): value for name, value in headers}
-    client = scope.get("client")
-    address = client[0] if client else "unknown"
+    peer = scope.get(PEER) or scope.get("client")
+    address = peer[0] if peer else "unknown"
     proto = forwarded_proto(scope, trusted)
     asked_host = _value(scope["headers"], b"host")
     host = next(filter(_HOST.match, (given.get(b"x-forwarded-host", b""), asked_host)), b"")
@@ -407,6 +409,15 @@ def forwarded_proto(scope: Scope, trusted: bool) -> str:
     """``http`` or ``https``: what the client speaks."""
     said = _value(scope["headers"], b"x-forwarded-proto").decode("latin-1").lower()
     return said if trusted and said in ("http", "https") else str(scope.get("scheme", "http"))
+
+
+def forwarded_client(scope: Scope) -> str | None:
+    """The address that the proxy in front was asked from: the last that it names."""
+    named = b",".join(_all_values(scope["headers"], b"x-forwarded-for")).rpartition(b",")[2]
+    try:
+        return str(ipaddress.ip_address(named.strip().decode("latin-1")))
+    except ValueError:
+        return None
 
 
 def _node(address: str) -> str:

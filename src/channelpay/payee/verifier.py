@@ -49,7 +49,7 @@ KNOWN_CHANNELS_MAX = 100_000
 
 
 ReadBody = Callable[[], Awaitable[str]]
-"""Gives what tells the body of a request apart from others."""
+"""Gives what tells the body of a request apart from others; nothing for an empty one."""
 
 
 class Order(NamedTuple):
@@ -196,8 +196,8 @@ class Verifier:
     async def _pay(self, voucher: Voucher, challenge: Challenge, price: int, order: Order) -> Paid:
         """The signature was checked."""
         quote, resource = order.quote, order.resource
-        if order.read_body is not None:
-            resource = f"{resource} body={await order.read_body()}"
+        if order.read_body is not None and (body := await order.read_body()):
+            resource = f"{resource} body={body}"
         purchase = Purchase(
             voucher,
             price if quote.charged else 0,

@@ -30,7 +30,7 @@ from channelpay.payee.blocking import (
     PayeeOfProcess,
     PayeeThread,
 )
-from channelpay.payee.checkout import Answer, Headers
+from channelpay.payee.checkout import Answer, Headers, without_length
 from channelpay.payee.delivery import BodyDigest
 from channelpay.payee.prices import Quote
 from channelpay.payee.request import Request
@@ -61,6 +61,8 @@ class PaymentMiddleware:
         request = request_of(environ)
         quote = thread.checkout.quote(request)
         if quote is None:
+            if thread.checkout.hides_body(request):
+                return _head_only(self._app, environ, start_response)
             return self._app(environ, start_response)
         if isinstance(quote, Answer):
             return _answer(request, quote, start_response)
@@ -79,11 +81,8 @@ class PaymentMiddleware:
         start_response: StartResponse,
     ) -> Iterable[bytes]:
         began = time.perf_counter()
-        body_digest = ""
-        if thread.checkout.needs_body(request):
-            body_digest = _body_digest(environ)
         client = environ.get("REMOTE_ADDR") or None
-        paid = thread.pay(request, quote, client, body_digest)
+        paid = thread.pay(request, quote, client, partial(_body_digest, environ))
         if isinstance(paid, Answer):
             thread.checkout.answered(request, paid, time.perf_counter() - began)
             return _answer(request, paid, start_response)
@@ -252,6 +251,26 @@ def _body_size(environ: WSGIEnvironment) -> int | None:
     if not length and environ.get("wsgi.input_terminated"):
         return None
     return int(length) if length.isascii() and length.isdigit() else 0
+
+
+def _head_only(
+    app: WSGIApplication, environ: WSGIEnvironment, start_response: StartResponse
+) -> list[bytes]:
+    """The answer of ``app`` without its body."""
+
+    def start(
+        status: str, headers: list[tuple[str, str]], exc_info: _ExcInfo | None = None, /
+    ) -> Callable[[bytes], object]:
+        start_response(status, _to_text(without_length(_to_bytes(headers))), exc_info)
+        return lambda _: None
+
+    chunks = app(environ, start)
+    try:
+        next(filter(None, chunks), None)  # An application may begin with its first chunk.
+    finally:
+        if hasattr(chunks, "close"):
+            chunks.close()
+    return []
 
 
 def _answer(request: Request, answer: Answer, start_response: StartResponse) -> Iterable[bytes]:

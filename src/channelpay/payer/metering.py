@@ -148,19 +148,23 @@ class MeteredResponse:
         yield from self._present(deadline)
         self._delivered = self._reservation.voucher.cumulative_amount
 
-    def _least(self, entry: PayerChannel, need: NeedVoucher) -> int:
+    def _others(self) -> PayerChannel:
+        """The channel as if this response had nothing set aside."""
+        held = self._reservation
+        return self._state.channel(held.channel_id, beside=held)
+
+    def _least(self, others: PayerChannel, need: NeedVoucher) -> int:
         """What the response has to be promised in all. Raises :class:`BudgetExceeded`.
 
         What others have set aside is theirs, so the payee's lack is added to the own promise, as
         far as the deposit allows.
         """
-        others = entry.without(self._reservation)
         before = others.spent + others.in_flight
         fair = before + self._reservation.price + need.required - need.accepted
-        cumulative = max(need.required, min(fair, entry.deposit))
-        if cumulative > entry.signed:
+        cumulative = max(need.required, min(fair, others.deposit))
+        if cumulative > others.signed:
             delta = self._offer.request.min_voucher_delta
-            cumulative = max(cumulative, entry.signed + delta)
+            cumulative = max(cumulative, others.signed + delta)
         least = cumulative - before
         if least > self._limit:
             raise self._stopped(f"the limit is {self._limit}")
@@ -170,10 +174,9 @@ class MeteredResponse:
         """Sign what is needed and some ahead, as far as limits and deposit allow: so a payee that
         asks for ever comes to the limit soon. False if the books moved on meanwhile.
         """
-        entry = self._state.channel(self._reservation.channel_id)
-        least = self._least(entry, need)
-        room = entry.without(self._reservation).room
-        wanted = min(least + self._next_ahead(), self._limit, room)
+        others = self._others()
+        least = self._least(others, need)
+        wanted = min(least + self._next_ahead(), self._limit, others.room)
         try:
             self._reserve(max(least, wanted))
         except (AmountExceedsDeposit, BudgetExceeded):
@@ -202,8 +205,10 @@ class MeteredResponse:
             lambda channel_id, amount: self._terms.sign(deployment, channel_id, amount),
             delta=self._offer.request.min_voucher_delta,
             total_max=self._offer.limits.total_max,
+            limit=self._limit,
             instead_of=held,
         )
+        self._limit = self._reservation.ceiling
         self.paid = replace(self.paid, cost=price)
 
     # --- the way to the payee ----------------------------------------------------------------
@@ -222,10 +227,8 @@ class MeteredResponse:
             self._state.present_top_ups_again(channel_id)
 
     def _shortfall(self, need: NeedVoucher) -> int:
-        entry = self._state.channel(self._reservation.channel_id)
-        others = entry.without(self._reservation)
-        cumulative = others.spent + others.in_flight + self._least(entry, need)
-        return cumulative - entry.deposit
+        others = self._others()
+        return self._least(others, need) - others.room
 
     def _top_up_for(self, shortfall: int) -> int:
         entry = self._state.channel(self._reservation.channel_id)

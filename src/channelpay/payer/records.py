@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 
 from channelpay.protocol.types import (
@@ -21,9 +21,10 @@ class PayerChannel:
     """One channel in the payer's books. Amounts are cumulative base units of its token.
 
     ``status`` is ``absent`` between the journal entry and the block that opens it. ``unsure`` says
-    that more may be spent: a response ended without telling its cost. ``presented``
-    says that the payee answered on it once. ``open_transaction`` is the hash (32 bytes), once it is
-    known; the open is in no block before ``first_block``.
+    that more may be spent: a response ended without telling its cost. ``credible`` is the most that
+    is believed of ``spent``. ``presented`` says that the payee answered on it once.
+    ``open_transaction`` is the hash (32 bytes), once it is known; the open is in no block before
+    ``first_block``.
     """
 
     channel_id: ChannelId
@@ -37,6 +38,7 @@ class PayerChannel:
     signed: int = 0
     signature: bytes = b""
     spent: int = 0
+    credible: int = 0
     unsure: bool = False
     in_flight: int = 0
     presented: bool = False
@@ -77,24 +79,18 @@ class PayerChannel:
     def covers(self, price: int, delta: int = 0) -> bool:
         return self.next_cumulative(price, delta) <= self.deposit
 
-    def without(self, reservation: Reservation | None) -> Self:
-        """The same as if a request had not set anything aside."""
-        if reservation is None or reservation.channel_id != self.channel_id:
-            return self
-        return replace(self, in_flight=max(0, self.in_flight - reservation.price))
-
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """One request's share of a channel: its price, the voucher that covers it, and by how much
-    more than before was signed for it.
+    """One request's share of a channel: its price, the voucher that covers it, and ``ceiling``, the
+    most that the request may cost.
     """
 
     id: int
     channel_id: ChannelId
     price: int
     voucher: Voucher
-    increment: int
+    ceiling: int
 
 
 @dataclass(frozen=True, slots=True)

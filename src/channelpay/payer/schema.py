@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+_ZERO = f"X'{bytes(16).hex()}'"
+
 MIGRATIONS = (
     (
         """CREATE TABLE channels (
@@ -65,4 +67,12 @@ MIGRATIONS = (
         ) STRICT""",
     ),
     ("ALTER TABLE channels ADD COLUMN unsure INTEGER NOT NULL DEFAULT 0",),
+    (
+        f"ALTER TABLE channels ADD COLUMN credible BLOB NOT NULL DEFAULT {_ZERO}",
+        "UPDATE channels SET credible = signed",
+        f"ALTER TABLE channels ADD COLUMN pooled BLOB NOT NULL DEFAULT {_ZERO}",
+        f"ALTER TABLE reservations ADD COLUMN ceiling BLOB NOT NULL DEFAULT {_ZERO}",
+        "UPDATE reservations SET ceiling = price",
+        "ALTER TABLE reservations ADD COLUMN lapsed BLOB",
+    ),
 )

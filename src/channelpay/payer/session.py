@@ -73,6 +73,7 @@ class PaymentSession:
         self._offer: Offer | None = None
         self._reservation: Reservation | None = None
         self._asked_to_open = False
+        self._is_short = False
         self._share = 0
         self._seen: set[tuple[str, ChannelId]] = set()
 
@@ -122,8 +123,9 @@ class PaymentSession:
     def _reserve(self, offer: Offer) -> Generator[Step, Any, Reservation]:
         """Set the price aside on a channel that covers it; have one funded if there is none."""
         held = self._reservation
-        if held is not None and self._answers(held, offer):
+        if held is not None and not self._is_short and self._answers(held, offer):
             return held
+        self._is_short = False
         while True:
             entry = self._channel_for(offer)
             reservation = None if entry is None else self._try_reserve(offer, entry)
@@ -142,6 +144,8 @@ class PaymentSession:
 
     def _price(self, offer: Offer, entry: PayerChannel) -> int:
         """What to set aside for the request."""
+        if not offer.is_metered:
+            return offer.request.amount
         return max(offer.limits.set_aside(offer.request, entry.room), self._share)
 
     def _try_reserve(self, offer: Offer, entry: PayerChannel) -> Reservation | None:
@@ -152,6 +156,7 @@ class PaymentSession:
                 lambda channel_id, amount: self._terms.sign(entry.deployment, channel_id, amount),
                 delta=offer.request.min_voucher_delta,
                 total_max=offer.limits.total_max,
+                limit=offer.cost_max if offer.is_metered else None,
                 instead_of=self._reservation,
             )
         except AmountExceedsDeposit:
@@ -242,17 +247,14 @@ class PaymentSession:
         return not self._asked_to_open
 
     def _adopt(self, answer: Answer, channel_id: ChannelId) -> bool:
-        """Believe what the payee charged, as far as we signed before this request, which it did not
-        serve; then sign anew. Beside other requests, one of those may have been charged for it.
-        """
-        spent = answer.amount("spent")
-        held = self._reservation
-        others = self._state.channel(channel_id).without(held).in_flight
-        ahead = 0 if held is None or others else held.increment
-        if spent is None or not self._state.adopt_spent(channel_id, spent, ahead):
+        """Take in what the payee says it charged; False if the same voucher would come of it."""
+        held, offer, spent = self._reservation, self._offer, answer.amount("spent")
+        if spent is None or held is None or offer is None:
             return False
-        self._release()
-        return True
+        others = self._state.adopt_spent(channel_id, spent, held)
+        following = others.next_cumulative(held.price, offer.request.min_voucher_delta)
+        self._is_short = following > held.voucher.cumulative_amount
+        return self._is_short
 
     def _raise_share(self, answer: Answer, channel_id: ChannelId) -> bool:
         """More was to pay before the response could begin: promise that, and at least twice as much
@@ -263,8 +265,7 @@ class PaymentSession:
         assert offer is not None
         if required is None or held.price >= offer.cost_max:
             return False
-        self._state.adopt_spent(channel_id, answer.amount("spent") or 0, held.increment)
-        others = self._state.channel(channel_id).without(held)
+        others = self._state.adopt_spent(channel_id, answer.amount("spent") or 0, held)
         least = required - others.spent - others.in_flight
         if least > offer.cost_max:
             raise BudgetExceeded(
@@ -376,9 +377,13 @@ class PaymentSession:
         """A usable channel to this payee, if possible one that covers the price."""
         request = offer.request
         entries = self._state.channels_to(
-            request.deployment, self._terms.payer, request.recipient, request.currency
+            request.deployment,
+            self._terms.payer,
+            request.recipient,
+            request.currency,
+            beside=self._reservation,
         )
-        usable = [entry.without(self._reservation) for entry in entries if entry.is_usable]
+        usable = [entry for entry in entries if entry.is_usable]
         covering = (entry for entry in usable if self._is_covered(offer, entry))
         return next(covering, usable[0] if usable else None)
 

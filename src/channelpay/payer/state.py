@@ -5,12 +5,20 @@ The numbers of a channel, all cumulative base units of its token:
 =============  ==========================================  ======================================
 ``signed``     highest amount ever signed                  only grows; on disk before the voucher
                                                            leaves
-``spent``      what the payee says that it charged         never believed above ``signed``
+``spent``      what the payee says that it charged         never believed above ``credible``
+``credible``   what requests that are over explain:        never above ``signed``
+               receipts, and the limit of each that ended
+               without one
 ``in_flight``  prices of the requests that are under way   each request owns its increment; that of
                                                            a metered one is what was promised to it
 =============  ==========================================  ======================================
 
     next voucher = max(signed, spent + in_flight + price)
+
+So no answer of a payee has more signed than what receipts told, and the limits of requests that are
+under way or ended without a receipt. What is in flight is never believed to be spent as well; a
+payee that says more of it was used may mean a metered response, whose promise grows by that up to
+its limit.
 
 The chain alone decides ``status`` and ``deposit``. A payee's word that a channel is gone only sets
 ``refused``: no more vouchers go there, but the channel stays listed, since money may be in it.
@@ -44,6 +52,8 @@ from channelpay.protocol.wire import Challenge
 
 RESERVATION_SECONDS_MAX = 600
 """After that, a reservation is taken for one of a process that died."""
+LAPSED_SECONDS_MAX = 86_400
+"""How long such a reservation is kept, for a slow response that goes on after all."""
 FUNDING_SECONDS_MAX = 300
 """How long others wait for an open or a top-up that another process has begun."""
 
@@ -70,19 +80,24 @@ class PayerState:
         with self._database.read() as connection:
             return self._of_payer(connection, payer)
 
-    def channel(self, channel_id: ChannelId) -> PayerChannel:
-        """Raises :class:`NotFound`."""
+    def channel(self, channel_id: ChannelId, beside: Reservation | None = None) -> PayerChannel:
+        """One channel; as if ``beside`` had not set anything aside. Raises :class:`NotFound`."""
         with self._database.read() as connection:
-            return self._entry(connection, channel_id)
+            return self._entry(connection, channel_id, beside)
 
     def channels_to(
-        self, deployment: Deployment, payer: Address, payee: Address, token: Address
+        self,
+        deployment: Deployment,
+        payer: Address,
+        payee: Address,
+        token: Address,
+        beside: Reservation | None = None,
     ) -> list[PayerChannel]:
         """The channels between two in one token, in the order in which to use them: where most is
-        signed first, so that few stay open.
+        signed first, so that few stay open. Each as if ``beside`` had not set anything aside.
         """
         with self._database.read() as connection:
-            found = self._of_pair(connection, deployment, payer, payee, token)
+            found = self._of_pair(connection, deployment, payer, payee, token, beside)
         return sorted(found, key=lambda entry: entry.signed, reverse=True)
 
     def begin_open(self, planned: PayerChannel, *, unless_usable: bool = False) -> bool:
@@ -269,18 +284,28 @@ class PayerState:
         *,
         delta: int = 0,
         total_max: int | None = None,
+        limit: int | None = None,
         instead_of: Reservation | None = None,
     ) -> Reservation:
         """Set ``price`` aside for one request and sign the voucher that covers it.
 
         When this returns, the signed amount is on disk. No two requests share an increment, also
         not across processes. ``delta`` is the least increment that the payee takes. ``total_max``
-        limits what the payer promises in this token on this chain, over all channels. Raises
-        :class:`AmountExceedsDeposit` or :class:`BudgetExceeded`; then nothing was signed.
+        limits what the payer promises in this token on this chain, over all channels; ``limit``
+        what this request may cost (else its price). Raises :class:`AmountExceedsDeposit` or
+        :class:`BudgetExceeded`; then nothing was signed.
         """
         with self._database.write() as connection:
+            self._lapse(connection, channel_id)
+            ceiling = price if limit is None else limit
             if instead_of is not None:
-                connection.execute("DELETE FROM reservations WHERE id = ?", (instead_of.id,))
+                ceiling -= self._replace(connection, instead_of, channel_id)
+            elif not self._reserved(connection, channel_id, None):
+                connection.execute(
+                    "UPDATE channels SET pooled = zeroblob(16) WHERE channel_id = ?", (channel_id,)
+                )
+            if price > ceiling:
+                raise BudgetExceeded(f"{price} is over what is left of the limit: {ceiling}")
             entry = self._entry(connection, channel_id)
             cumulative = entry.next_cumulative(price, delta)
             _check_deposit(entry, cumulative)
@@ -291,11 +316,8 @@ class PayerState:
                 "UPDATE channels SET signed = ?, signature = ? WHERE channel_id = ?",
                 (amount_blob(cumulative), voucher.signature, channel_id),
             )
-            row_id = self._insert_reservation(connection, entry, price)
-        increment = cumulative - entry.signed
-        if instead_of is not None and instead_of.channel_id == channel_id:
-            increment += instead_of.increment
-        return Reservation(row_id, channel_id, price, voucher, increment)
+            row_id = self._insert_reservation(connection, channel_id, price, ceiling)
+        return Reservation(row_id, channel_id, price, voucher, ceiling)
 
     def begin_metered(self, reservation: Reservation, spent: int | None, url: str) -> int:
         """A metered response began, and by the payee's claim so much was spent before it. Returns
@@ -305,13 +327,14 @@ class PayerState:
         where they are unsure, or assume more. Otherwise it may hold a first charge of this request.
         """
         with self._database.write() as connection:
+            self._lapse(connection, reservation.channel_id)
             entry = self._entry(connection, reservation.channel_id)
             row = connection.execute(
                 "SELECT alone FROM reservations WHERE id = ?", (reservation.id,)
             ).fetchone()
             before = entry.spent
             if spent is not None and row is not None and row["alone"]:
-                claim = min(spent, entry.signed - reservation.increment)
+                claim = min(spent, entry.credible)
                 before = claim if entry.unsure else min(claim, entry.spent)
                 self._set_sure(connection, reservation.channel_id)
             connection.execute(
@@ -331,60 +354,81 @@ class PayerState:
         """The request was paid for. ``spent`` is the payee's claim, None if it made none to be
         believed; ``url`` is where the channel was used. Returns what the request cost.
 
-        A request that was alone on its channel takes the claim as it is. Otherwise the claim may
-        hold the charges of others, who bring them themselves, and answers may overtake each other:
-        then the highest claim so far counts, up to the own price; for a ``metered`` response, which
-        may have used what others were promised, up to all that is not set aside.
+        A request that was alone on its channel takes the claim as it is, as far as its own limit
+        and requests before it explain that. Otherwise the claim may hold the charges of others, who
+        bring them themselves, and answers may overtake each other: then the highest claim so far
+        counts, up to the own price; for a ``metered`` response, which may have used what others
+        were promised, up to all that is not set aside, and to the sum of the limits of those that
+        came at the same time.
         """
         with self._database.write() as connection:
+            self._lapse(connection, reservation.channel_id)
+            alone, used = self._take_out(connection, reservation)
             entry = self._entry(connection, reservation.channel_id)
-            row = connection.execute(
-                "DELETE FROM reservations WHERE id = ? RETURNING alone", (reservation.id,)
-            ).fetchone()
+            limit = reservation.ceiling - used
+            pooled = _amount(connection, entry, "pooled")
+            if metered:
+                limit += pooled
             expected = entry.spent + reservation.price
             claimed = min(expected if spent is None else spent, entry.signed)
-            settled = claimed
-            if row is None or not row["alone"]:
+            settled = min(claimed, entry.credible + limit)
+            if not alone:
                 if metered:
-                    expected = entry.signed - entry.without(reservation).in_flight
-                claimed = max(claimed, _claimed(connection, entry))
-                settled = max(entry.spent, min(claimed, expected))
+                    expected = entry.signed - entry.in_flight
+                claimed = max(claimed, _amount(connection, entry, "claimed"))
+                settled = max(entry.spent, min(claimed, expected, entry.credible + limit))
             elif spent is not None:
                 self._set_sure(connection, reservation.channel_id)
+            cost = max(0, settled - entry.spent)
+            if metered:
+                pooled = max(0, pooled + reservation.price - cost)
             connection.execute(
-                "UPDATE channels SET spent = ?, claimed = ?, presented = 1,"
+                "UPDATE channels SET spent = ?, claimed = ?, pooled = ?, presented = 1,"
                 " url = coalesce(?, url) WHERE channel_id = ?",
-                (amount_blob(settled), amount_blob(claimed), url, reservation.channel_id),
+                (*map(amount_blob, (settled, claimed, pooled)), url, reservation.channel_id),
             )
-        return max(0, settled - entry.spent)
+            _explain(connection, entry, min(cost, limit))
+        return cost
 
     def release(self, reservation: Reservation) -> None:
-        """The request ended unpaid. What was signed for it is there for the next one."""
-        self._execute("DELETE FROM reservations WHERE id = ?", reservation.id)
+        """The request ended unpaid, or its answer was lost. What was signed for it is there for the
+        next one, and the payee is believed if it says that it charged it.
+        """
+        with self._database.write() as connection:
+            self._end(connection, reservation)
 
     def break_off(self, reservation: Reservation) -> None:
         """A metered response ended without a receipt: what it cost, the next receipt tells. Until
         then, what was signed for it is there for the next request.
         """
         with self._database.write() as connection:
-            connection.execute("DELETE FROM reservations WHERE id = ?", (reservation.id,))
+            self._end(connection, reservation)
             connection.execute(
                 "UPDATE channels SET unsure = 1 WHERE channel_id = ?", (reservation.channel_id,)
             )
 
-    def adopt_spent(self, channel_id: ChannelId, spent: int, ahead: int = 0) -> bool:
-        """Take over what the payee says that it charged; False if we never signed that much, but
-        for the ``ahead`` that was signed for the very request that it refuses.
+    def adopt_spent(
+        self, channel_id: ChannelId, spent: int, refused: Reservation | None = None
+    ) -> PayerChannel:
+        """Take over what the payee says that it charged when it ``refused`` a request, as far as
+        that is credible. Returns the channel without what that request has set aside.
+
+        What exceeds that may be charges of others, up to what they have set aside; and what exceeds
+        that too, of metered responses: credit is not kept apart at the payee. Nothing is believed
+        of a claim above all that was ever signed.
         """
         with self._database.write() as connection:
-            entry = self._entry(connection, channel_id)
-            if spent > entry.signed - ahead:
-                return False
-            connection.execute(
-                "UPDATE channels SET spent = ?, presented = 1 WHERE channel_id = ?",
-                (amount_blob(max(spent, entry.spent)), channel_id),
-            )
-        return True
+            self._lapse(connection, channel_id)
+            entry = self._entry(connection, channel_id, refused)
+            if spent <= entry.signed:
+                believed = min(spent, entry.credible)
+                more = spent - believed - entry.in_flight
+                self._raise_promises(connection, channel_id, more, refused)
+                connection.execute(
+                    "UPDATE channels SET spent = ?, presented = 1 WHERE channel_id = ?",
+                    (amount_blob(max(believed, entry.spent)), channel_id),
+                )
+            return self._entry(connection, channel_id, refused)
 
     # --- prices and tokens -------------------------------------------------------------------
 
@@ -436,13 +480,102 @@ class PayerState:
     def _set_sure(self, connection: sqlite3.Connection, channel_id: ChannelId) -> None:
         connection.execute("UPDATE channels SET unsure = 0 WHERE channel_id = ?", (channel_id,))
 
-    def _entry(self, connection: sqlite3.Connection, channel_id: ChannelId) -> PayerChannel:
+    def _lapse(self, connection: sqlite3.Connection, channel_id: ChannelId) -> None:
+        """Take overdue reservations for those of requests that ended without an answer."""
+        now = int(self._clock())
+        forgotten = now - LAPSED_SECONDS_MAX
+        connection.execute("DELETE FROM reservations WHERE expires_at <= ?", (forgotten,))
+        overdue = connection.execute(
+            "SELECT id, ceiling FROM reservations"
+            " WHERE channel_id = ? AND expires_at <= ? AND lapsed IS NULL",
+            (channel_id, now),
+        ).fetchall()
+        for row in overdue:
+            entry = self._entry(connection, channel_id)
+            explained = _explain(connection, entry, blob_amount(row["ceiling"]))
+            connection.execute(
+                "UPDATE reservations SET lapsed = ? WHERE id = ?",
+                (amount_blob(explained), row["id"]),
+            )
+
+    def _replace(
+        self, connection: sqlite3.Connection, held: Reservation, channel_id: ChannelId
+    ) -> int:
+        """Make room for a request's next reservation. Returns what its limit is to be less."""
+        if held.channel_id == channel_id:
+            return self._take_out(connection, held)[1]
+        self._end(connection, held)
+        return 0
+
+    def _end(self, connection: sqlite3.Connection, reservation: Reservation) -> None:
+        """The request ended without a receipt: it may have cost as much as its limit."""
+        self._lapse(connection, reservation.channel_id)
+        row = connection.execute(
+            "DELETE FROM reservations WHERE id = ? RETURNING ceiling, lapsed", (reservation.id,)
+        ).fetchone()
+        if row is not None and row["lapsed"] is None:
+            entry = self._entry(connection, reservation.channel_id)
+            _explain(connection, entry, blob_amount(row["ceiling"]))
+
+    def _take_out(
+        self, connection: sqlite3.Connection, reservation: Reservation
+    ) -> tuple[bool, int]:
+        """End a reservation whose request goes on or was paid for. Returns whether it was alone on
+        its channel, and what the payee has taken of its limit since it lapsed.
+        """
+        row = connection.execute(
+            "DELETE FROM reservations WHERE id = ? RETURNING alone, lapsed", (reservation.id,)
+        ).fetchone()
+        if row is None:
+            return False, reservation.ceiling
+        if row["lapsed"] is None:
+            return bool(row["alone"]), 0
+        entry = self._entry(connection, reservation.channel_id)
+        lapsed = blob_amount(row["lapsed"])
+        left = min(lapsed, entry.credible - entry.spent)
+        _explain(connection, entry, -left)
+        return False, lapsed - left
+
+    def _raise_promises(
+        self,
+        connection: sqlite3.Connection,
+        channel_id: ChannelId,
+        more: int,
+        refused: Reservation | None,
+    ) -> None:
+        """Promise ``more`` to metered responses that are under way, up to their limits."""
+        for row in self._reserved(connection, channel_id, refused):
+            price, ceiling = blob_amount(row["price"]), blob_amount(row["ceiling"])
+            raised = min(more, ceiling - price)
+            if raised > 0:
+                more -= raised
+                connection.execute(
+                    "UPDATE reservations SET price = ? WHERE id = ?",
+                    (amount_blob(price + raised), row["id"]),
+                )
+
+    def _reserved(
+        self, connection: sqlite3.Connection, channel_id: ChannelId, beside: Reservation | None
+    ) -> list[sqlite3.Row]:
+        """What requests that are under way have set aside, but for one of them."""
+        return connection.execute(
+            "SELECT id, price, ceiling FROM reservations"
+            " WHERE channel_id = ? AND expires_at > ? AND id IS NOT ? ORDER BY id",
+            (channel_id, int(self._clock()), None if beside is None else beside.id),
+        ).fetchall()
+
+    def _entry(
+        self,
+        connection: sqlite3.Connection,
+        channel_id: ChannelId,
+        beside: Reservation | None = None,
+    ) -> PayerChannel:
         row = connection.execute(
             "SELECT * FROM channels WHERE channel_id = ?", (channel_id,)
         ).fetchone()
         if row is None:
             raise NotFound(f"no channel {to_hex(channel_id)} in the payer's books")
-        return self._from_row(connection, row)
+        return self._from_row(connection, row, beside)
 
     def _of_payer(self, connection: sqlite3.Connection, payer: Address) -> list[PayerChannel]:
         rows = connection.execute(
@@ -457,19 +590,19 @@ class PayerState:
         payer: Address,
         payee: Address,
         token: Address,
+        beside: Reservation | None = None,
     ) -> list[PayerChannel]:
         rows = connection.execute(
             "SELECT * FROM channels WHERE payee = ? AND payer = ? AND token = ?"
             " AND chain_id = ? AND contract = ? ORDER BY rowid",
             (payee, payer, token, deployment.chain_id, deployment.contract),
         ).fetchall()
-        return [self._from_row(connection, row) for row in rows]
+        return [self._from_row(connection, row, beside) for row in rows]
 
-    def _from_row(self, connection: sqlite3.Connection, row: sqlite3.Row) -> PayerChannel:
-        reserved = connection.execute(
-            "SELECT price FROM reservations WHERE channel_id = ? AND expires_at > ?",
-            (row["channel_id"], int(self._clock())),
-        ).fetchall()
+    def _from_row(
+        self, connection: sqlite3.Connection, row: sqlite3.Row, beside: Reservation | None = None
+    ) -> PayerChannel:
+        reserved = self._reserved(connection, row["channel_id"], beside)
         in_flight = sum(blob_amount(reservation["price"]) for reservation in reserved)
         return _channel_from(row, in_flight)
 
@@ -498,17 +631,15 @@ class PayerState:
             raise BudgetExceeded(f"{total} promised in all is over the limit of {total_max}")
 
     def _insert_reservation(
-        self, connection: sqlite3.Connection, entry: PayerChannel, price: int
+        self, connection: sqlite3.Connection, channel_id: ChannelId, price: int, ceiling: int
     ) -> int:
-        now = int(self._clock())
-        connection.execute("DELETE FROM reservations WHERE expires_at <= ?", (now,))
-        others = connection.execute(
-            "UPDATE reservations SET alone = 0 WHERE channel_id = ?", (entry.channel_id,)
-        ).rowcount
+        alone = not self._reserved(connection, channel_id, None)
+        connection.execute("UPDATE reservations SET alone = 0 WHERE channel_id = ?", (channel_id,))
+        expires_at = int(self._clock()) + RESERVATION_SECONDS_MAX
         row = connection.execute(
-            "INSERT INTO reservations (channel_id, price, alone, expires_at)"
-            " VALUES (?, ?, ?, ?) RETURNING id",
-            (entry.channel_id, amount_blob(price), others == 0, now + RESERVATION_SECONDS_MAX),
+            "INSERT INTO reservations (channel_id, price, ceiling, alone, expires_at)"
+            " VALUES (?, ?, ?, ?, ?) RETURNING id",
+            (channel_id, amount_blob(price), amount_blob(ceiling), alone, expires_at),
         ).fetchone()
         return int(row["id"])
 
@@ -517,7 +648,7 @@ def _insert(connection: sqlite3.Connection, entry: PayerChannel, funding_until: 
     channel, deployment, zero = entry.channel, entry.deployment, amount_blob(0)
     connection.execute(
         "INSERT INTO channels VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, 0,"
-        " NULL, NULL, ?, ?, 0)",
+        " NULL, NULL, ?, ?, 0, ?, ?)",
         (
             entry.channel_id,
             deployment.chain_id,
@@ -537,6 +668,8 @@ def _insert(connection: sqlite3.Connection, entry: PayerChannel, funding_until: 
             zero,
             entry.first_block,
             funding_until,
+            zero,
+            zero,
         ),
     )
 
@@ -560,6 +693,7 @@ def _channel_from(row: sqlite3.Row, in_flight: int) -> PayerChannel:
         signed=blob_amount(row["signed"]),
         signature=row["signature"],
         spent=blob_amount(row["spent"]),
+        credible=blob_amount(row["credible"]),
         unsure=bool(row["unsure"]),
         in_flight=in_flight,
         presented=bool(row["presented"]),
@@ -569,11 +703,21 @@ def _channel_from(row: sqlite3.Row, in_flight: int) -> PayerChannel:
     )
 
 
-def _claimed(connection: sqlite3.Connection, entry: PayerChannel) -> int:
+def _explain(connection: sqlite3.Connection, entry: PayerChannel, amount: int) -> int:
+    """Let so much more of what was signed be believed to be spent. Returns how much more is."""
+    credible = min(entry.credible + amount, entry.signed)
+    connection.execute(
+        "UPDATE channels SET credible = ? WHERE channel_id = ?",
+        (amount_blob(credible), entry.channel_id),
+    )
+    return credible - entry.credible
+
+
+def _amount(connection: sqlite3.Connection, entry: PayerChannel, column: str) -> int:
     row = connection.execute(
-        "SELECT claimed FROM channels WHERE channel_id = ?", (entry.channel_id,)
+        "SELECT claimed, pooled FROM channels WHERE channel_id = ?", (entry.channel_id,)
     ).fetchone()
-    return blob_amount(row["claimed"])
+    return blob_amount(row[column])
 
 
 def _chain_part(entry: PayerChannel) -> tuple[ChannelStatus, int, int, int]:
