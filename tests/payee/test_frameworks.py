@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +240,11 @@ def _page(sent: HttpRequest) -> HttpResponse:
     return HttpResponse(charged, headers={"Cache-Control": "public, max-age=60"})
 
 
+def _sized(_: HttpRequest) -> HttpResponse:
+    headers = {"Content-Length": "7", "X-Kept": "1", "CDN-Cache-Control": "max-age=60"}
+    return HttpResponse("content", headers=headers)
+
+
 def _missing(_: HttpRequest) -> HttpResponse:
     return HttpResponse("no", status=404)
 
@@ -261,7 +267,7 @@ def _made_of_it(sent: HttpRequest) -> HttpResponse:
 
 
 def _pieces(_: HttpRequest) -> StreamingHttpResponse:
-    return StreamingHttpResponse(iter([b"first ", b"second"]))
+    return StreamingHttpResponse(iter([b"first ", b"second"]), headers={"X-Kept": "1"})
 
 
 def _words(sent: HttpRequest) -> StreamingHttpResponse:
@@ -294,6 +300,7 @@ urlpatterns = [
     django_path("page", _page),
     django_path("café", _page),
     django_path("free/page", lambda _: HttpResponse("free")),
+    django_path("sized", _sized),
     django_path("missing", _missing),
     django_path("raising", _raising),
     django_path("pieces", _pieces),
@@ -325,6 +332,8 @@ def test_a_django_view_knows_its_payment(django_client: WsgiClient) -> None:
 
     assert (response.body, response.receipt.spent) == (str(PRICE).encode(), PRICE)
     assert response.header("cache-control") == "private, max-age=60"
+    sized = django_client.pay(django_client.opened(), PRICE, "/sized")
+    assert (sized.body, sized.header("cdn-cache-control")) == (b"content", None)
 
 
 @pytest.mark.parametrize("path", ["/page", "/caf%C3%A9", "//page", "/free/../page"])
@@ -335,6 +344,46 @@ def test_a_django_page_asks_for_payment_however_it_is_spelled(
 
     assert response.status == 402
     assert (response.header("www-authenticate") or "").startswith("Payment ")
+
+
+def test_a_django_view_shows_nothing_of_a_priced_page_by_other_methods(
+    django_client: WsgiClient,
+) -> None:
+    channel = django_client.opened()
+    head, options = {"REQUEST_METHOD": "HEAD"}, {"REQUEST_METHOD": "OPTIONS"}
+
+    for path in ("/sized", "/pieces"):
+        promised = django_client.pay(channel, 0, path, head)
+        free = django_client.get(path, options)
+        assert (promised.status, promised.body) == (200, b"")
+        assert (free.status, free.body, free.header("content-length")) == (200, b"", None)
+        assert free.header("x-kept") == "1"
+    assert django_client.pay(channel, 0, "/sized", head).header("content-length") == "7"
+    assert django_client.get("/sized", head).body == b""
+    assert django_client.get("/free/page", options).body == b"free"
+
+
+async def test_an_asynchronous_django_view_shows_nothing_by_other_methods(
+    django_shop: Shop,
+) -> None:
+    channel = await django_shop.opened()
+    (challenge,) = django_shop.challenges("/pieces-async")
+    header = django_shop.header(VoucherPayload(channel.sign(0)), challenge)
+
+    for path in ("/pieces-async", "/sized"):
+        assert (await django_shop.get(path, header, method="HEAD")).content == b""
+        assert (await django_shop.get(path, method="OPTIONS")).content == b""
+
+
+def test_the_body_of_a_stranger_does_not_reach_django(django_client: WsgiClient) -> None:
+    channel, body = django_client.opened(), io.BytesIO(b"content")
+    forged = replace(channel.sign(PRICE), cumulative_amount=2 * PRICE)
+    header = django_client.shop.header(VoucherPayload(forged))
+    sent = {"REQUEST_METHOD": "POST", "CONTENT_LENGTH": "7", "wsgi.input": body}
+
+    refused = django_client.get("/page", sent | {"HTTP_AUTHORIZATION": header})
+
+    assert (refused.status, body.tell()) == (402, 0)
 
 
 def test_a_free_django_page_needs_no_payment(django_client: WsgiClient) -> None:

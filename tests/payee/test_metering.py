@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -258,6 +259,25 @@ async def test_a_voucher_that_is_too_small_is_asked_about_again(shop: Shop) -> N
     assert (first.accepted, second.accepted) == (PRICE, PRICE + 1)
     assert first.required == second.required == 2 * PRICE
     assert _data(await reading.rest()) == list(WORDS[1:])
+
+
+async def test_vouchers_that_are_too_small_do_not_keep_a_stream_open(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(payment, "NEED_VOUCHER_SECONDS", 1.0)
+    channel = await shop.opened()
+    reading = await _read(shop, channel, PRICE)
+    began = time.monotonic()
+
+    raised = 0
+    while not reading.task.done() and time.monotonic() < began + 10:
+        raised += 1
+        await _send_voucher(shop, channel, PRICE + raised)
+
+    assert reading.task.done()
+    assert (await reading.rest())[-1].name == RECEIPT
+    assert time.monotonic() < began + 5
+    assert shop.spent(channel) == PRICE
 
 
 async def test_a_stream_that_nobody_pays_for_ends_with_its_receipt(

@@ -5,22 +5,28 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
+from channelpay.observe import Observer
 from channelpay.payee import PaymentMiddleware, delivery
 from channelpay.payee.asgi import Message, Receive, Scope, Send, request_of
 from channelpay.protocol.eip712 import VoucherHasher
 from channelpay.protocol.rules import Outcome
+from channelpay.protocol.types import Address
 from channelpay.protocol.wire import ClosePayload, VoucherPayload
+from channelpay.testing.furnished import FurnishedChain
 from tests.payee.shop import (
     DEPOSIT,
     PRICE,
     OpenChannel,
+    Payer,
     Shop,
     challenges_of,
+    opened_shop,
     receipt_of,
     wait_on_loop_for,
 )
@@ -241,17 +247,20 @@ async def test_a_cancelled_request_is_not_charged(shop: Shop) -> None:
     assert receipt_of(await shop.pay(channel, PRICE)).spent == PRICE
 
 
+@pytest.mark.parametrize("method", ["POST", "GET"])
 @pytest.mark.parametrize("key", ["the-same", None])
-async def test_a_retry_repeats_the_body_or_is_another_purchase(shop: Shop, key: str | None) -> None:
+async def test_a_retry_repeats_the_body_or_is_another_purchase(
+    shop: Shop, key: str | None, method: str
+) -> None:
     channel = await shop.opened()
     authorization = shop.header(VoucherPayload(channel.sign(PRICE)))
     headers = [("Authorization", authorization)] + ([("Idempotency-Key", key)] if key else [])
 
-    first = await shop.request("/work", headers, method="POST", content=b"one")
-    again = await shop.request("/work", headers, method="POST", content=b"one")
-    other = await shop.request("/work", headers, method="POST", content=b"two")
+    first = await shop.request("/work", headers, method=method, content=b"one")
+    again = await shop.request("/work", headers, method=method, content=b"one")
+    other = await shop.request("/work", headers, method=method, content=b"two")
 
-    assert [first.text, again.text] == ["one", "one"]
+    assert [first.text, again.text] == (["one"] * 2 if method == "POST" else ["content"] * 2)
     assert other.status_code in {402, 409}
     assert shop.spent(channel) == PRICE
 
@@ -304,7 +313,9 @@ async def test_a_request_cancelled_while_the_books_are_written_is_not_charged(
     await wait_on_loop_for(lambda: shop.spent(channel) == 0)
 
 
-async def _disconnected(shop: Shop, header: str, key: str) -> list[dict[str, object]]:
+async def _disconnected(
+    shop: Shop, header: str, key: str, path: str = "/page"
+) -> list[dict[str, object]]:
     """A request whose client is gone before the application answers."""
     sent: list[dict[str, object]] = []
 
@@ -317,7 +328,7 @@ async def _disconnected(shop: Shop, header: str, key: str) -> list[dict[str, obj
     scope = {
         "type": "http",
         "method": "GET",
-        "path": "/page",
+        "path": path,
         "headers": [
             (b"host", b"shop.example"),
             (b"authorization", header.encode()),
@@ -328,12 +339,100 @@ async def _disconnected(shop: Shop, header: str, key: str) -> list[dict[str, obj
     return sent
 
 
-async def test_a_client_that_is_gone_before_the_first_byte_is_not_charged(shop: Shop) -> None:
+@pytest.mark.parametrize(("path", "sent"), [("/page", []), ("/missing", [404])])
+async def test_a_client_that_is_gone_before_the_first_byte_is_not_charged_and_gets_nothing(
+    shop: Shop, path: str, sent: list[int]
+) -> None:
     channel = await shop.opened()
+    header = shop.header(VoucherPayload(channel.sign(PRICE)))
 
-    await _disconnected(shop, shop.header(VoucherPayload(channel.sign(PRICE))), "k")
+    messages = await _disconnected(shop, header, "k", path)
 
     assert shop.spent(channel) == 0
+    assert [message["status"] for message in messages if "status" in message] == sent
+    assert bool(messages) == bool(sent)
+
+
+class _Quarrelsome(Observer):
+    """An observer that somebody else wrote."""
+
+    def accepted(self, token: Address) -> None:
+        raise RuntimeError("the observer is broken")
+
+
+async def test_an_observer_that_fails_keeps_nobody_waiting(
+    furnished: FurnishedChain, payer: Payer, tmp_path: Path
+) -> None:
+    with opened_shop(furnished, tmp_path, payer, observer=_Quarrelsome()) as shop:
+        channel = await shop.opened()
+        paying = [shop.pay(channel, number * PRICE) for number in range(1, 9)]
+        async with asyncio.timeout(20):
+            responses = await asyncio.gather(*paying)
+
+    assert [response.status_code for response in responses] == [200] * 8
+    assert shop.spent(channel) == 8 * PRICE
+
+
+async def _answer_in_any_way(scope: Scope, receive: Receive, send: Send) -> None:
+    """An application that answers each method alike, with a length, and a file by its path."""
+    headers = [
+        (b"content-length", b"7"),
+        (b"x-kept", b"1"),
+        (b"Cloudflare-CDN-Cache-Control", b"max-age=60"),
+        (b"surrogate-control", b"max-age=60"),
+    ]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    if scope["path"] == "/file":
+        await send({"type": "http.response.pathsend", "path": "/file"})
+    else:
+        await send({"type": "http.response.body", "body": b"content"})
+
+
+async def _sent(shop: Shop, method: str, path: str, header: str | None) -> list[Message]:
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    headers = [(b"host", b"shop.example")]
+    headers += [(b"authorization", header.encode())] if header else []
+    scope = {"type": "http", "method": method, "path": path, "headers": headers}
+    await PaymentMiddleware(_answer_in_any_way, shop.payee)(scope, receive, send)
+    return sent
+
+
+@pytest.mark.parametrize("path", ["/page", "/file"])
+async def test_a_free_answer_about_a_priced_page_has_no_body(shop: Shop, path: str) -> None:
+    start, *parts = await _sent(shop, "OPTIONS", path, None)
+
+    assert (start["status"], dict(start["headers"])[b"x-kept"]) == (200, b"1")
+    assert b"content-length" not in dict(start["headers"])
+    assert parts == [{"type": "http.response.body", "body": b"", "more_body": False}]
+    assert (await _sent(shop, "OPTIONS", "/free/page", None))[1]["body"] == b"content"
+
+
+@pytest.mark.parametrize("path", ["/page", "/file"])
+async def test_a_voucher_for_nothing_brings_no_content_by_head(shop: Shop, path: str) -> None:
+    channel = await shop.opened()
+
+    start, *parts = await _sent(shop, "HEAD", path, shop.header(VoucherPayload(channel.sign(0))))
+
+    assert dict(start["headers"])[b"content-length"] == b"7"
+    assert [part["type"] for part in parts] == ["http.response.body"]
+    assert (parts[0]["body"], parts[0].get("more_body", False)) == (b"", False)
+
+
+async def test_no_shared_cache_is_told_to_keep_what_was_paid_for(shop: Shop) -> None:
+    channel = await shop.opened()
+
+    start, _ = await _sent(shop, "GET", "/page", shop.header(VoucherPayload(channel.sign(PRICE))))
+
+    names = [name.lower() for name, _ in start["headers"]]
+    assert [name for name in names if b"control" in name] == [b"cache-control"]
+    assert dict(start["headers"])[b"cache-control"] == b"private"
 
 
 async def test_breaking_a_request_off_beside_its_served_retry_gives_nothing_back(

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import io
+import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from contextvars import ContextVar
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import pytest
 
-from channelpay.errors import ConfigError, InsufficientBalance
+from channelpay.errors import ConfigError, InsufficientBalance, StoreUnavailable
 from channelpay.payee import PriceRule, delivery, payment
 from channelpay.payee.blocking import BlockingPayment
 from channelpay.payee.checkout import Checkout
 from channelpay.payee.wsgi import PaymentMiddleware, request_of
 from channelpay.protocol.rules import Outcome
 from channelpay.protocol.sse import NEED_VOUCHER, RECEIPT, Event, EventReader, NeedVoucher
+from channelpay.protocol.wire import VoucherPayload
+from channelpay.store import sqlite
 from channelpay.testing.furnished import FurnishedChain
 from tests.payee.shop import PRICE, OpenChannel, Payer, Shop, opened_shop
 from tests.payee.wsgi_client import Response, WsgiClient
@@ -647,18 +652,29 @@ def test_what_was_charged_for_a_response_that_failed_goes_back(client: WsgiClien
 
 
 def test_a_unit_that_cannot_be_charged_for_is_our_trouble(
-    client: WsgiClient, monkeypatch: pytest.MonkeyPatch
+    furnished: FurnishedChain, payer: Payer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    channel = client.opened()
-    monkeypatch.setattr(client.shop.payee.register, "accept", _charged_by_nobody)
-    monkeypatch.setattr(client.shop.payee._verifier, "register", _Purchasing(client.shop))
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.05)
 
-    response = client.pay(channel, 9 * PRICE, "/units/early")
+    def application(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        with closing(sqlite3.connect(other_shop.books, isolation_level=None)) as holder:
+            holder.execute("BEGIN IMMEDIATE")  # Keeps the books to itself.
+            environ["channelpay"].charge(PRICE)
+        start("200 OK", PLAIN)
+        return [b"bought"]
+
+    with opened_shop(furnished, tmp_path, payer, prices=RULES) as other_shop:
+        priced = PaymentMiddleware(application, lambda: other_shop.payee)
+        channel = WsgiClient(
+            other_shop, PaymentMiddleware(Application(), lambda: other_shop.payee)
+        ).opened()
+        response = WsgiClient(other_shop, priced).pay(channel, PRICE, "/units/early")
+        priced.close()
 
     assert (response.status, response.header("retry-after")) == (503, "2")
     assert StoreUnavailable.code.encode() in response.body
     assert response.header("payment-receipt") is None
-    assert client.shop.spent(channel) == 0
+    assert other_shop.spent(channel) == 0
 
 
 def test_what_was_paid_as_a_whole_is_not_charged_by_the_unit(

@@ -132,7 +132,7 @@ class _Delivery(Delivery):
             await self._send_body({"type": "http.response.body", "body": b""})
         else:
             answer = self.refusal()
-            await self._wait_until_released()
+            await self.released()
             await _answer(self._send, answer)
         return True
 
@@ -145,14 +145,14 @@ class _Delivery(Delivery):
         """The application is done, or failed."""
         self._client.leave()
         self.end()
-        await self._wait_until_released()
+        await self.released()
 
     async def _start(self, message: Message) -> None:
         if message["status"] < 400 and await self._client.is_gone():
             self._abandoned = True
             self.release()
         headers = self.begin(message["status"], message.get("headers", ()))
-        await self._wait_until_released()
+        await self.released()
         self.delivered()
         await self._send({**message, "headers": headers})
 
@@ -165,12 +165,6 @@ class _Delivery(Delivery):
         body = message.get("body", b"")
         part = self.part(body, is_last=not message.get("more_body", False))
         await self._send(message if part is body else {**message, "body": part})
-
-    async def _wait_until_released(self) -> None:
-        if self.releasing is not None:
-            released = asyncio.wrap_future(self.releasing)
-            await asyncio.wait([released])
-            released.exception()  # Looked at, or asyncio complains; the register deals with it.
 
 
 class _Client:

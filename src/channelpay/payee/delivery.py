@@ -4,6 +4,7 @@ what in its place, and whether the charge stands. Knows no server and does no I/
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from collections.abc import Iterable, Iterator
@@ -126,6 +127,13 @@ class Delivery:
             self._undelivered = False
             self._released = True
             self.releasing = self._checkout.payee.register.release(self.payment.paid.accepted)
+
+    async def released(self) -> None:
+        """Wait until the books have back what was released, if anything was."""
+        if self.releasing is not None:
+            released = asyncio.wrap_future(self.releasing)
+            await asyncio.wait([released])
+            released.exception()  # Looked at, or asyncio complains; the register deals with it.
 
     def end(self) -> None:
         """The application is done, or failed: a charge that delivered nothing goes back."""

@@ -84,20 +84,24 @@ class PaymentMiddleware:
         if answer is not None:
             return answer
         try:
-            return sale.delivery.response_of(self._get_response(sale.request))
+            response = sale.delivery.response_of(self._get_response(sale.request))
         except BaseException:
             sale.delivery.close()
             raise
+        sale.delivery.wait_until_released()
+        return response
 
     async def _sell_async(self, sale: _Sale) -> HttpResponseBase:
         answer = sale.answer or sale.take(await sale.thread.pay_async(*sale.order()))
         if answer is not None:
             return answer
         try:
-            return sale.delivery.response_of(await self._get_response(sale.request))
+            response = sale.delivery.response_of(await self._get_response(sale.request))
         except BaseException:
             sale.delivery.end()
             raise
+        await sale.delivery.released()
+        return response
 
 
 class _Sale:

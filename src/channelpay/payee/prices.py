@@ -538,9 +538,8 @@ def _readings(path: str) -> Iterable[str]:
         return [path]
     merged, resolved = _merged(path), _resolved(path)
     found = [path, merged, resolved, _merged(resolved), _resolved(merged)]
-    if path.endswith(_DOT_ENDS):
-        # File systems have no / at the end of what is resolved.
-        found += [one.rstrip("/") or "/" for one in found[2:]]
+    # File systems have no / at the end of what is resolved.
+    found += [one.rstrip("/") or "/" for one in found]
     return dict.fromkeys(found)
 
 
