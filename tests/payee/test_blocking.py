@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -113,6 +114,19 @@ async def test_what_was_bought_for_a_cancelled_task_goes_back(
     await asyncio.to_thread(
         wait_for, lambda: [one.outcome for one in shop.payments(channel)] == outcomes
     )
+
+
+def test_nobody_waits_for_a_body_that_could_not_be_read(shop: Shop, thread: PayeeThread) -> None:
+    def read_body() -> str:
+        raise ConnectionResetError
+
+    request, quote, client, _ = _paying(shop, _opened(shop, thread))
+    with pytest.raises(ConnectionResetError) as raised:
+        thread.pay(replace(request, method="POST"), quote, client, read_body)
+
+    wait_for(lambda: not asyncio.all_tasks(thread._loop))
+    # Its frames hold what was handed over: a task that waits would not just be collected.
+    assert raised.tb is not None
 
 
 def test_a_payee_is_opened_once_by_whoever_asks_first(shop: Shop) -> None:
