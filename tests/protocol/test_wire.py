@@ -33,6 +33,7 @@ from channelpay.protocol.wire import (
     Receipt,
     SessionRequest,
     Source,
+    canonical_json,
     decode_base64url,
     encode_base64url,
     format_time,
@@ -86,6 +87,11 @@ def test_credential_round_trips(credential: Credential) -> None:
 @given(receipts)
 def test_receipt_round_trips(receipt: Receipt) -> None:
     assert Receipt.parse(receipt.to_header()) == receipt
+
+
+@given(receipts)
+def test_a_receipt_is_canonical_json(receipt: Receipt) -> None:
+    assert receipt.to_json() == canonical_json(json.loads(receipt.to_json()))
 
 
 @given(challenges)

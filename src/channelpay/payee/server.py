@@ -27,6 +27,7 @@ import uvicorn
 from channelpay.errors import ChannelPayError, ConfigError
 from channelpay.observe.scrape import worker_ended
 from channelpay.payee.asgi import App
+from channelpay.payee.corked import CorkedH11Protocol
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkProcess
@@ -75,8 +76,8 @@ def listen(host: str, port: int) -> socket.socket:
         raise ConfigError(
             f"cannot listen on {host} port {port}: {error.strerror}", hint="Choose another --port."
         ) from error
-    # Connections inherit it; asyncio does not set it on those of a socket made like this one. An
-    # answer's head and body are sent apart, and without it the body waits 40 ms for the client.
+    # Connections inherit it; asyncio does not set it on those of a socket made like this one. Without
+    # it the second part of an answer waits 40 ms for the client.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listening
 
@@ -117,10 +118,10 @@ def _run(application: App, listening: socket.socket, believes_local_proxies: boo
     # uvicorn raises the signal again when it is done; then it must not end the process.
     for number in _ENDING:
         signal.signal(number, lambda *_: None)
-    # h11, since it alone bounds what a request's head may have.
+    # Of uvicorn's two, the one with h11 bounds what a request's head may have.
     config = uvicorn.Config(
         application,
-        http="h11",
+        http=CorkedH11Protocol,
         h11_max_incomplete_event_size=HEADER_BYTES_MAX,
         lifespan="auto",
         log_config=None,

@@ -32,6 +32,9 @@ from channelpay.protocol.wire import (
 OFFERS_MAX = 1_024
 """Beginnings kept, each at most 6 kB; the oldest makes room for a new one."""
 
+SOURCES_MAX = 10_000
+"""Payers kept, about 0.3 kB each."""
+
 KEY_CHARS = 256
 """What offers are looked up by: it holds the challenge's id unless a long description comes first,
 which costs time and nothing else.
@@ -43,8 +46,11 @@ _STANDARD_ALPHABET = bytes.maketrans(b"-_+/=", b"+/   ")
 _CANONICAL_END = re.compile(
     rb'\{"action":"voucher","channelId":"0x([0-9a-f]{64})",'
     rb'"cumulativeAmount":"(0|[1-9][0-9]{0,38})","signature":"0x([0-9a-f]{130})"\}'
-    rb'(?:,"source":"did:pkh:eip155:([1-9][0-9]{0,15}):0x([0-9a-fA-F]{40})")?\}\Z'
+    rb'(,"source":"did:pkh:eip155:[1-9][0-9]{0,15}:0x[0-9a-fA-F]{40}")?\}\Z'
 )
+_SOURCE_START = b',"source":"did:pkh:eip155:'
+# One character more than whole groups is no base64, whatever is added.
+_PADDING = (b"", b"", b"==", b"=")
 
 
 class Reading(NamedTuple):
@@ -76,6 +82,7 @@ class CredentialReader:
     def __init__(self, issuer: ChallengeIssuer) -> None:
         self._issuer = issuer
         self._offers: dict[str, _Offer] = {}
+        self._sources: dict[bytes, Source] = {}
 
     def read(self, header: str, now: float) -> Reading:
         """What the header says at ``now`` (Unix seconds).
@@ -83,15 +90,27 @@ class CredentialReader:
         Raises what :meth:`Credential.parse` and :meth:`ChallengeIssuer.check` raise.
         """
         offer = self._offers.get(header[:KEY_CHARS])
-        found = None if offer is None else _voucher_behind(offer, header)
-        if offer is None or found is None:
+        end = None if offer is None else _end_behind(offer, header)
+        if offer is None or end is None:
             return self._read_whole(header, now)
         if now > offer.expires_at:
             raise ChallengeExpired(f"the challenge expired at {offer.challenge.expires}")
-        channel_id, amount, signature, chain_id, payer = found.groups()
-        voucher = Voucher(ChannelId(unhexlify(channel_id)), int(amount), unhexlify(signature))
-        source = None if payer is None else Source(int(chain_id), Address(unhexlify(payer)))
-        return Reading(offer.challenge, offer.request, VoucherPayload(voucher), source)
+        voucher, source = end
+        return Reading(
+            offer.challenge, offer.request, VoucherPayload(voucher), self._source(source)
+        )
+
+    def _source(self, text: bytes | None) -> Source | None:
+        """A payer's source, as it stands at the end of all its credentials."""
+        if text is None:
+            return None
+        source = self._sources.get(text)
+        if source is None:
+            if len(self._sources) >= SOURCES_MAX:
+                self._sources.clear()
+            chain_id, _, payer = text[len(_SOURCE_START) : -1].partition(b":0x")
+            source = self._sources[text] = Source(int(chain_id), Address(unhexlify(payer)))
+        return source
 
     def _read_whole(self, header: str, now: float) -> Reading:
         credential = Credential.parse(header)
@@ -109,17 +128,25 @@ class CredentialReader:
         return Reading(challenge, request, credential.payload, credential.source)
 
 
-def _voucher_behind(offer: _Offer, header: str) -> re.Match[bytes] | None:
-    """The canonical end of a credential that begins like the offer; None for any other form."""
+def _end_behind(offer: _Offer, header: str) -> tuple[Voucher, bytes | None] | None:
+    """The voucher and the text of the source in the canonical end of a credential that begins like
+    the offer; None for any other form.
+    """
     if len(header) > CREDENTIAL_BYTES_MAX or not header.startswith(offer.text):
         return None
     try:
         end = header[len(offer.text) :].encode("ascii").translate(_STANDARD_ALPHABET)
-        text = a2b_base64(end + b"=" * (-len(end) % 4), strict_mode=True)
+        text = a2b_base64(end + _PADDING[len(end) % 4], strict_mode=True)
     except ValueError:
         return None
     found = _CANONICAL_END.match(text, len(offer.rest)) if text.startswith(offer.rest) else None
-    return found if found is not None and int(found[2]) <= AMOUNT_MAX else None
+    if found is None:
+        return None
+    channel_id, digits, signature, source = found.groups()
+    amount = int(digits)
+    if amount > AMOUNT_MAX:
+        return None
+    return Voucher(ChannelId(unhexlify(channel_id)), amount, unhexlify(signature)), source
 
 
 def _beginning(header: str) -> bytes:

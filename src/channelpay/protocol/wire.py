@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from json.encoder import encode_basestring
 from typing import Any, Final, Self
 
 from channelpay.errors import (
@@ -466,22 +467,19 @@ class Receipt:
         return encode_base64url(self.to_json().encode())
 
     def to_json(self) -> str:
-        """What the header encodes, in one line."""
-        members: dict[str, Any] = {
-            "method": METHOD,
-            "intent": INTENT,
-            "status": "success",
-            "timestamp": format_time(self.timestamp),
-            "reference": to_hex(self.channel_id),
-            "challengeId": self.challenge_id,
-            "channelId": to_hex(self.channel_id),
-            "chainId": self.chain_id,
-            "acceptedCumulative": str(self.accepted),
-            "spent": str(self.spent),
-        }
-        if self.transaction_hash is not None:
-            members["txHash"] = to_hex(self.transaction_hash)
-        return canonical_json(members)
+        """What the header encodes, in one line: canonical JSON (RFC 8785), written out since every
+        paid answer needs it.
+        """
+        channel_id = to_hex(self.channel_id)
+        sent = self.transaction_hash
+        return (
+            f'{{"acceptedCumulative":"{self.accepted}","chainId":{self.chain_id},'
+            f'"challengeId":{encode_basestring(self.challenge_id)},"channelId":"{channel_id}",'
+            f'"intent":"{INTENT}","method":"{METHOD}","reference":"{channel_id}",'
+            f'"spent":"{self.spent}","status":"success",'
+            f'"timestamp":"{format_time(self.timestamp)}"'
+            + ("}" if sent is None else f',"txHash":"{to_hex(sent)}"}}')
+        )
 
     @classmethod
     def parse(cls, header: str) -> Self:
