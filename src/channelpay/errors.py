@@ -14,6 +14,9 @@ ChannelPayError
 ├── NetworkError                     chain or site not reachable: retry later    exit 3, 503
 │   ├── WrongChain                   the node serves another chain than expected
 │   ├── StoreUnavailable             the payee's books cannot be written now
+│   ├── NonceTaken                   another process sends with this nonce
+│   ├── RiskLimitReached             too much of a channel is served and not settled
+│   ├── ChainBehind                  the chain was not followed for too long
 │   ├── UpstreamDown                 the server behind the proxy gave no answer           502
 │   └── UpstreamSlow                 … did not answer in time                             504
 ├── ChainReverted                    the contract refused a call                 exit 6, 409
@@ -172,6 +175,24 @@ class StoreUnavailable(NetworkError):
     title = "Books Unavailable"
 
 
+class NonceTaken(NetworkError):
+    code = "nonce-taken"
+    title = "Nonce Taken"
+    hint = "Another process sends with the same account: read the next nonce and sign again."
+
+
+class RiskLimitReached(NetworkError):
+    code = "risk-limit"
+    title = "Risk Limit Reached"
+    hint = "Nothing was charged. The payee settles soon; try again shortly."
+
+
+class ChainBehind(NetworkError):
+    code = "chain-behind"
+    title = "Chain Not Followed"
+    hint = "Nothing was charged, and nothing is wrong with your channel; try again shortly."
+
+
 class UpstreamDown(NetworkError):
     code = "upstream-down"
     title = "Bad Gateway"
@@ -293,7 +314,7 @@ class SignerMismatch(PaymentRefused):
 class AmountExceedsDeposit(PaymentRefused):
     code = "amount-exceeds-deposit"
     title = "Amount Exceeds Deposit"
-    hint = "Top the channel up, then send the voucher again."
+    hint = "Top the channel up, or wait until what was added is confirmed; then send it again."
     problem = PROBLEM_BASE + "session/amount-exceeds-deposit"
 
 

@@ -1,18 +1,10 @@
-"""Hypothesis strategies for the nouns of the protocol."""
+"""Hypothesis strategies for what goes over the wire, made of the public ones."""
 
 from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from channelpay.protocol.types import (
-    AMOUNT_MAX,
-    NATIVE,
-    Address,
-    Channel,
-    ChannelId,
-    Deployment,
-    Voucher,
-)
+from channelpay.protocol.types import NATIVE
 from channelpay.protocol.wire import (
     Challenge,
     ClosePayload,
@@ -25,26 +17,27 @@ from channelpay.protocol.wire import (
     TopUpPayload,
     VoucherPayload,
 )
+from channelpay.testing import strategies as public
 
-CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+CURVE_ORDER = public.CURVE_ORDER
 SECONDS_OF_YEAR_9999 = 253_402_300_799
 
-bytes32 = st.binary(min_size=32, max_size=32)
-addresses = st.binary(min_size=20, max_size=20).map(Address)
-channel_ids = bytes32.map(ChannelId)
-amounts = st.integers(0, AMOUNT_MAX) | st.sampled_from([0, 1, 2**96 - 1, 2**96, AMOUNT_MAX])
-chain_ids = st.integers(1, 2**53 - 1)
+bytes32 = public.bytes32()
+addresses = public.addresses()
+channel_ids = public.channel_ids()
+amounts = public.amounts()
+chain_ids = public.chain_ids()
 seconds = st.integers(0, SECONDS_OF_YEAR_9999)
-secrets = st.integers(1, CURVE_ORDER - 1).map(lambda number: number.to_bytes(32, "big"))
+secrets = public.secrets()
 text = st.text(st.characters(codec="utf-8"), min_size=1, max_size=60)
 header_text = st.text(
     st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=60
 )
-tokens = addresses | st.just(NATIVE)
+tokens = public.tokens()
 
-deployments = st.builds(Deployment, chain_ids, addresses)
-channels = st.builds(Channel, addresses, addresses, tokens, addresses | st.just(NATIVE), bytes32)
-vouchers = st.builds(Voucher, channel_ids, amounts, st.binary(min_size=65, max_size=65))
+deployments = public.deployments()
+channels = public.channels()
+vouchers = public.vouchers()
 
 requests = st.builds(
     SessionRequest,

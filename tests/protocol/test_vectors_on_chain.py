@@ -24,7 +24,8 @@ from channelpay.protocol.types import (
 )
 from channelpay.testing import evm
 from channelpay.testing.accounts import DevAccount, dev_accounts
-from channelpay.testing.evm import CallMessage, EmbeddedChain, ExecutionReverted
+from channelpay.testing.evm import EmbeddedChain
+from channelpay.testing.execution import CallMessage, ExecutionReverted
 from tests.protocol.vectors import (
     VOUCHERS,
     channel_of,

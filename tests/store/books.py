@@ -60,14 +60,22 @@ def purchase(
     key: str | None = None,
     now: int = NOW_MS,
     metered: bool = False,
+    risk_max: int | None = None,
 ) -> Purchase:
     voucher = Voucher(channel_id(number), cumulative, signature(cumulative))
-    return Purchase(voucher, price, resource, now, key, metered)
+    return Purchase(voucher, price, resource, now, key, metered, risk_max)
 
 
-def charge(payment_id: int | None, total: int, *, number: int = 1) -> Charge:
+def charge(
+    payment_id: int | None,
+    total: int,
+    *,
+    number: int = 1,
+    attempt: int = 1,
+    risk_max: int | None = None,
+) -> Charge:
     assert payment_id is not None
-    return Charge(channel_id(number), payment_id, total)
+    return Charge(channel_id(number), payment_id, total, attempt, risk_max)
 
 
 def order(store: Store, one: Order) -> Accepted:

@@ -17,11 +17,12 @@ from channelpay.errors import (
     InsufficientBalance,
     NotFound,
     PaymentRefused,
+    RiskLimitReached,
     StoreUnavailable,
 )
 from channelpay.protocol.rules import ATTEMPTS_MAX, KEYED_RETRY_WINDOW_MS, RETRY_WINDOW_MS, Outcome
 from channelpay.protocol.types import ChannelStatus
-from channelpay.store import Accepted, Store
+from channelpay.store import Accepted, Store, Totals
 from tests.store.books import (
     DEPOSIT,
     NOW_MS,
@@ -195,7 +196,7 @@ def test_a_release_gives_the_charge_back_exactly_once(store: Store) -> None:
     failed = order(store, purchase(20, 10, key="failed"))
     assert failed.payment_id is not None
 
-    released = [store.release(failed.payment_id).result() for _ in range(3)]
+    released = [store.release(failed.payment_id, 1).result() for _ in range(3)]
 
     assert [payment.outcome for payment in released] == [Outcome.RELEASED] * 3
     record = store.record(channel_id())
@@ -212,7 +213,7 @@ def test_after_a_release_the_same_key_is_charged_anew(store: Store) -> None:
     add(store)
     failed = order(store, purchase(10, 10, key="k"))
     assert failed.payment_id is not None
-    store.release(failed.payment_id).result()
+    store.release(failed.payment_id, 1).result()
 
     again = order(store, purchase(10, 10, key="k"))
 
@@ -225,19 +226,43 @@ def test_a_retry_that_fails_does_not_take_the_delivered_charge_back(store: Store
     add(store)
     charged = order(store, purchase(10, 10, key="k"))
     assert charged.payment_id is not None
+    again = order(store, purchase(10, 10, key="k"))
+    assert (charged.attempt, again.attempt) == (1, 2)
+
+    after_one_failed = store.release(charged.payment_id, again.attempt).result()
+    after_both_failed = store.release(charged.payment_id, charged.attempt).result()
+
+    assert (after_one_failed.outcome, after_one_failed.served) == (Outcome.CHARGED, 1)
+    assert (after_both_failed.outcome, after_both_failed.served) == (Outcome.RELEASED, 0)
+    assert spent_by_payments(store) == 0
+
+
+def test_a_release_that_is_repeated_counts_once_beside_a_retry(store: Store) -> None:
+    """Whoever does not know whether its release was committed repeats it."""
+    add(store)
+    charged = order(store, purchase(10, 10, key="k"))
+    assert charged.payment_id is not None
     order(store, purchase(10, 10, key="k"))
 
-    after_one_failed = store.release(charged.payment_id).result()
-    after_both_failed = store.release(charged.payment_id).result()
+    repeated = [store.release(charged.payment_id, charged.attempt).result() for _ in range(3)]
 
-    assert (after_one_failed.outcome, after_one_failed.attempts) == (Outcome.CHARGED, 1)
-    assert (after_both_failed.outcome, after_both_failed.attempts) == (Outcome.RELEASED, 0)
-    assert spent_by_payments(store) == 0
+    assert {payment.outcome for payment in repeated} == {Outcome.CHARGED}
+    assert spent_by_payments(store) == 10
+
+
+def test_a_charge_is_of_the_request_that_it_names(store: Store) -> None:
+    add(store)
+    order(store, purchase(100, 10, key="k", metered=True))
+    again = order(store, purchase(100, 10, key="k", metered=True))
+
+    charged = order(store, charge(again.payment_id, 30, attempt=again.attempt))
+
+    assert charged.attempt == again.attempt == 2
 
 
 def test_an_unknown_payment_cannot_be_released(store: Store) -> None:
     with pytest.raises(NotFound):
-        store.release(7).result()
+        store.release(7, 1).result()
 
 
 def test_a_begun_close_takes_the_last_voucher_and_none_after_it(store: Store) -> None:
@@ -271,7 +296,7 @@ def test_news_from_the_chain_and_releases_leave_a_begun_close_alone(store: Store
     assert charged.payment_id is not None
     store.begin_close(channel_id(), None).result()
 
-    store.release(charged.payment_id).result()
+    store.release(charged.payment_id, 1).result()
     store.update_chain(channel_id(), view(2 * DEPOSIT, block=11)).result()
     store.add_channel(channel_id(), channel(), view(block=12)).result()
 
@@ -453,7 +478,7 @@ def test_a_released_stream_gives_all_of_its_charges_back(store: Store) -> None:
     order(store, charge(begun.payment_id, 70))
     assert begun.payment_id is not None
 
-    store.release(begun.payment_id).result()
+    store.release(begun.payment_id, 1).result()
 
     assert spent_by_payments(store) == 0
     with pytest.raises(PaymentRefused):
@@ -474,6 +499,159 @@ def test_what_is_unsettled_is_summed_by_token(store: Store) -> None:
         store.update_chain(channel_id(number), now).result()
 
     assert store.unsettled() == {channel().token: 30 + 20}
+
+
+def test_totals_are_over_all_channels_by_token(store: Store) -> None:
+    assert store.totals() == {}
+    for number, status in ((1, ChannelStatus.OPEN), (2, ChannelStatus.FINALIZED)):
+        add(store, number)
+        order(store, purchase(30, 20, number=number))
+        now = view(block=11, status=status, settled=10)
+        store.update_chain(channel_id(number), now).result()
+
+    assert store.totals() == {
+        channel().token: Totals(channels=2, deposit=2 * DEPOSIT, accepted=60, spent=40, settled=20)
+    }
+
+
+def test_owed_are_live_channels_with_something_unsettled_or_a_begun_close(store: Store) -> None:
+    for number in range(1, 7):
+        add(store, number)
+    for number in (1, 2, 3, 4):
+        order(store, purchase(30, 10, number=number))
+    store.update_chain(channel_id(2), view(block=11, settled=30)).result()
+    closing = view(block=11, status=ChannelStatus.CLOSING, settled=29)
+    store.update_chain(channel_id(3), closing).result()
+    gone = view(block=11, status=ChannelStatus.FINALIZED)
+    store.update_chain(channel_id(4), gone).result()
+    store.begin_close(channel_id(5), None).result()
+
+    owed = store.owed()
+
+    assert [record.channel_id for record in owed] == sorted(map(channel_id, (1, 3, 5)))
+    assert owed == [one for one in store.records() if one in owed]
+
+
+def test_what_is_unsettled_has_the_time_of_its_first_voucher(store: Store) -> None:
+    add(store)
+    order(store, purchase(10, 10, key="a", now=NOW_MS))
+    order(store, purchase(20, 10, key="b", now=NOW_MS + 5))
+    order(store, purchase(30, 10, key="c", now=NOW_MS + 6))
+
+    (record,) = store.records()
+    settled = store.update_chain(channel_id(), view(block=11, settled=30)).result()
+    again = order(store, purchase(40, 10, key="d", now=NOW_MS + 7)).record
+
+    assert record.unsettled_since == NOW_MS
+    assert (settled.unsettled_since, again.unsettled_since) == (0, NOW_MS + 7)
+    assert store.record(channel_id()) == again
+
+
+def test_an_order_beyond_the_risk_is_refused_until_the_payee_has_settled(store: Store) -> None:
+    add(store)
+    order(store, purchase(30, 20, key="a", risk_max=20))
+    before = dump(store)
+
+    with pytest.raises(RiskLimitReached):
+        order(store, purchase(31, 1, key="b", risk_max=20))
+
+    assert dump(store) == before
+    store.update_chain(channel_id(), view(block=11, settled=30)).result()
+    assert order(store, purchase(31, 1, key="b", risk_max=20)).record.spent == 21
+
+
+# --- after a reorganisation ----------------------------------------------------------------------
+
+
+def test_after_a_reorganisation_an_earlier_block_counts(store: Store) -> None:
+    add(store)
+    order(store, purchase(30, 10))
+    store.update_chain(channel_id(), view(2 * DEPOSIT, block=20, settled=30)).result()
+
+    rewound = store.update_chain(channel_id(), view(block=12), rewound=True).result()
+
+    assert (rewound.chain.deposit, rewound.unsettled, rewound.spent) == (DEPOSIT, 30, 10)
+    assert rewound.unsettled_since > 0
+    assert store.owed() == [rewound]
+    # From here on the chain is followed as before.
+    assert store.update_chain(channel_id(), view(5, block=11)).result() == rewound
+    assert store.update_chain(channel_id(), view(5, block=13)).result().chain.deposit == 5
+
+
+def test_a_close_that_is_undone_is_owed_and_takes_no_voucher(store: Store) -> None:
+    add(store)
+    order(store, purchase(30, 10))
+    closed = view(block=20, status=ChannelStatus.FINALIZED, settled=30)
+    store.update_chain(channel_id(), closed).result()
+    assert store.owed() == []
+
+    back = store.update_chain(channel_id(), view(block=19), rewound=True).result()
+
+    assert store.owed() == [back]
+    assert (back.closes_begun, back.accepted, back.signature) == (1, 30, signature(30))
+    with pytest.raises(ChannelClosing):
+        order(store, purchase(40, 10))
+
+
+def test_the_channels_read_after_a_block_are_those_that_it_may_change(store: Store) -> None:
+    for number, block in ((1, 10), (2, 11), (3, 12)):
+        store.add_channel(channel_id(number), channel(number), view(block=block)).result()
+    store.update_chain(channel_id(1), view(block=13)).result()
+
+    seen = {record.channel_id for record in store.seen_after(11)}
+
+    assert seen == {channel_id(1), channel_id(3)}
+
+
+# --- in doubt ------------------------------------------------------------------------------------
+
+
+def test_every_live_channel_is_marked_in_doubt(store: Store) -> None:
+    for number in (1, 2, 3):
+        add(store, number)
+    order(store, purchase(30, 10, number=1))
+    final = view(block=11, status=ChannelStatus.FINALIZED)
+    store.update_chain(channel_id(3), final).result()
+
+    assert store.mark_in_doubt().result() == 2
+
+    marked = {record.channel_id: record.in_doubt for record in store.records()}
+    assert marked == {channel_id(1): True, channel_id(2): True, channel_id(3): False}
+
+
+def test_the_first_voucher_in_doubt_charges_what_was_promised_and_clears_the_mark(
+    store: Store,
+) -> None:
+    add(store)
+    order(store, purchase(30, 10))
+    store.mark_in_doubt().result()
+
+    first = order(store, purchase(100, 10, key="a"))
+    second = order(store, purchase(110, 5, key="b"))
+
+    assert (first.record.spent, first.charged, first.record.in_doubt) == (100, 10, False)
+    assert (second.record.spent, second.record.available) == (105, 5)
+    assert store.record(channel_id()) == second.record
+
+
+def test_a_channel_may_be_entered_in_doubt_and_a_known_one_stays_as_it_is(store: Store) -> None:
+    entered = store.add_channel(channel_id(), channel(), view(), in_doubt=True).result()
+    add(store, 2)
+    known = store.add_channel(channel_id(2), channel(2), view(block=11), in_doubt=True).result()
+
+    assert (entered.in_doubt, known.in_doubt) == (True, False)
+    assert store.record(channel_id()) == entered
+
+
+def test_one_list_in_doubt_is_decided_in_its_turn(store: Store) -> None:
+    add(store)
+    store.mark_in_doubt().result()
+
+    answers = store.accept([purchase(50 + n, 1, key=str(n)) for n in range(3)]).result()
+
+    assert [one.record.spent for one in answers if isinstance(one, Accepted)] == [50, 51, 52]
+    (record,) = store.records()
+    assert (record.spent, record.in_doubt) == (52, False)
 
 
 def test_long_and_foreign_texts_are_kept_to_the_character(store: Store) -> None:
@@ -549,10 +727,11 @@ def test_one_payment_serves_so_many_requests_and_no_more(store: Store, key: str 
     "write",
     [
         lambda store: store.accept([purchase(10, 10)]),
-        lambda store: store.release(1),
+        lambda store: store.release(1, 1),
         lambda store: store.save_cursor("one", "1"),
+        lambda store: store.take_lease("settle", "one", 1),
     ],
-    ids=["accept", "release", "save_cursor"],
+    ids=["accept", "release", "save_cursor", "take_lease"],
 )
 def test_a_closed_store_takes_nothing(store: Store, write: Callable[[Store], object]) -> None:
     add(store)

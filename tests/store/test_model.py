@@ -16,15 +16,18 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from channelpay.errors import PaymentRefused
+from channelpay.errors import PaymentRefused, RiskLimitReached
+from channelpay.protocol.rules import ATTEMPTS_MAX
 from channelpay.protocol.types import ChannelStatus
-from channelpay.store import Store, open_store
+from channelpay.store import Store, Totals, open_store
 from tests.store.books import channel, channel_id, charge, dump, order, purchase, view
 
 NUMBERS = st.integers(1, 2)
 AMOUNTS = st.integers(0, 60)
+DEPOSITS = st.integers(1, 60)
 KEYS = st.sampled_from(["a", "b", "c"])
 RESOURCES = st.sampled_from(["GET /a", "GET /b"])
+TOKEN = channel().token
 
 
 @dataclass
@@ -34,15 +37,36 @@ class ModelCharge:
     resource: str
     price: int
     attempts: int = 1
+    failed: set[int] = field(default_factory=set)
+
+    @property
+    def served(self) -> int:
+        return self.attempts - len(self.failed)
 
 
 @dataclass
 class ModelChannel:
     deposit: int
     block: int
-    open: bool = True
+    status: ChannelStatus = ChannelStatus.OPEN
+    settled: int = 0
     accepted: int = 0
     closes: int = 0
+    in_doubt: bool = False
+    doubted: int = 0
+
+    @property
+    def live(self) -> bool:
+        return self.status is ChannelStatus.OPEN and not self.closes
+
+    @property
+    def promised(self) -> int:
+        return max(self.accepted, self.settled)
+
+    @property
+    def unsettled(self) -> int:
+        is_final = self.status is ChannelStatus.FINALIZED
+        return 0 if is_final else max(0, self.accepted - self.settled)
 
 
 @dataclass
@@ -54,11 +78,19 @@ class Model:
 
     def spent(self, number: int) -> int:
         charges = self.charges.values()
-        return sum(one.price for one in charges if one.number == number and one.attempts)
+        charged = sum(one.price for one in charges if one.number == number and one.served)
+        return charged + self.channels[number].doubted
+
+    def end_doubt(self, number: int, promised: int) -> None:
+        """All that was promised counts as charged, known or not."""
+        known = self.channels[number]
+        if known.in_doubt:
+            known.doubted += promised - self.spent(number)
+            known.in_doubt = False
 
     def holds(self, number: int, key: str) -> int | None:
         for payment_id, made in self.charges.items():
-            if (made.number, made.key) == (number, key) and made.attempts:
+            if (made.number, made.key) == (number, key) and made.served:
                 return payment_id
         return None
 
@@ -75,27 +107,56 @@ class StoreMachine(RuleBasedStateMachine):
     def begin_with_one_channel(self) -> None:
         self.add(1, 40, 1)
 
-    @rule(number=NUMBERS, deposit=AMOUNTS, block=st.integers(1, 5))
+    @rule(number=NUMBERS, deposit=DEPOSITS, block=st.integers(1, 5))
     def add(self, number: int, deposit: int, block: int) -> None:
         self.store.add_channel(
             channel_id(number), channel(number), view(deposit, block=block)
         ).result()
         known = self.model.channels.setdefault(number, ModelChannel(deposit, block))
-        self.see(known, deposit, block, is_open=True)
+        if block >= known.block:
+            self.see(known, deposit, block, ChannelStatus.OPEN, 0)
 
-    @rule(number=NUMBERS, deposit=AMOUNTS, block=st.integers(1, 9), is_open=st.booleans())
-    def update(self, number: int, deposit: int, block: int, is_open: bool) -> None:
+    @rule(
+        number=NUMBERS,
+        deposit=DEPOSITS,
+        block=st.integers(1, 9),
+        status=st.sampled_from(ChannelStatus),
+        settled=AMOUNTS,
+        rewound=st.booleans(),
+    )
+    def update(
+        self,
+        number: int,
+        deposit: int,
+        block: int,
+        status: ChannelStatus,
+        settled: int,
+        rewound: bool,
+    ) -> None:
         known = self.model.channels.get(number)
         if known is None:
             return
-        status = ChannelStatus.OPEN if is_open else ChannelStatus.CLOSING
-        seen = view(deposit, block=block, status=status)
-        self.store.update_chain(channel_id(number), seen).result()
-        self.see(known, deposit, block, is_open=is_open)
+        seen = view(deposit, block=block, status=status, settled=settled)
+        self.store.update_chain(channel_id(number), seen, rewound=rewound).result()
+        if rewound or block >= known.block:
+            self.see(known, deposit, block, status, settled)
 
-    def see(self, known: ModelChannel, deposit: int, block: int, *, is_open: bool) -> None:
-        if block >= known.block:
-            known.deposit, known.block, known.open = deposit, block, is_open
+    def see(
+        self, known: ModelChannel, deposit: int, block: int, status: ChannelStatus, settled: int
+    ) -> None:
+        if known.status is ChannelStatus.FINALIZED is not status:
+            known.closes = max(1, known.closes)
+        known.deposit, known.block = deposit, block
+        known.status, known.settled = status, settled
+
+    @rule()
+    def restore(self) -> None:
+        live = [
+            one for one in self.model.channels.values() if one.status is not ChannelStatus.FINALIZED
+        ]
+        assert self.store.mark_in_doubt().result() == len(live)
+        for known in live:
+            known.in_doubt = True
 
     @rule(
         number=NUMBERS,
@@ -104,27 +165,46 @@ class StoreMachine(RuleBasedStateMachine):
         key=KEYS,
         resource=RESOURCES,
         metered=st.booleans(),
+        risk_max=st.none() | AMOUNTS,
     )
     def buy(
-        self, number: int, cumulative: int, price: int, key: str, resource: str, metered: bool
+        self,
+        number: int,
+        cumulative: int,
+        price: int,
+        key: str,
+        resource: str,
+        metered: bool,
+        risk_max: int | None,
     ) -> None:
         before = dump(self.store)
         wanted = purchase(
-            cumulative, price, number=number, key=key, resource=resource, metered=metered
+            cumulative,
+            price,
+            number=number,
+            key=key,
+            resource=resource,
+            metered=metered,
+            risk_max=risk_max,
         )
+        allowed = self.allowed(number, cumulative, price, key, resource, risk_max)
         try:
             accepted = order(self.store, wanted)
-        except PaymentRefused:
-            assert not self.allowed(number, cumulative, price, key, resource)
+        except (PaymentRefused, RiskLimitReached):
+            assert not allowed
             assert dump(self.store) == before, "refused, and yet written"
             return
-        assert self.allowed(number, cumulative, price, key, resource)
+        assert allowed
         known = self.model.channels[number]
         held = self.model.holds(number, key)
+        promised = known.promised
         known.accepted = max(known.accepted, cumulative)
+        cost = 0 if held is not None else price
+        self.model.end_doubt(number, max(promised, known.accepted - cost))
         if held is not None:
             assert accepted.payment_id == held, "charged twice"
             self.model.charges[held].attempts += 1
+            assert accepted.attempt == self.model.charges[held].attempts
         elif price:
             assert accepted.payment_id is not None
             made = ModelCharge(number, key, resource, 0 if metered else price)
@@ -132,28 +212,48 @@ class StoreMachine(RuleBasedStateMachine):
         else:
             assert accepted.payment_id is None
 
-    def allowed(self, number: int, cumulative: int, price: int, key: str, resource: str) -> bool:
+    def allowed(
+        self,
+        number: int,
+        cumulative: int,
+        price: int,
+        key: str,
+        resource: str,
+        risk_max: int | None,
+    ) -> bool:
         known = self.model.channels.get(number)
-        if known is None or not known.open or known.closes or cumulative > known.deposit:
+        if known is None or not known.live or cumulative > known.deposit:
             return False
         held = self.model.holds(number, key)
         if held is not None:
-            return self.model.charges[held].resource == resource
-        return max(known.accepted, cumulative) - self.model.spent(number) >= price
+            made = self.model.charges[held]
+            if known.in_doubt and max(known.accepted, cumulative) < known.promised:
+                return False
+            return made.resource == resource and made.served < ATTEMPTS_MAX
+        accepted = max(known.accepted, cumulative)
+        if known.in_doubt:
+            return accepted - known.promised >= price
+        spent = self.model.spent(number) + price
+        return accepted >= spent and self.bearable(known, spent, price, risk_max)
+
+    def bearable(self, known: ModelChannel, spent: int, more: int, risk_max: int | None) -> bool:
+        return more == 0 or risk_max is None or spent - known.settled <= risk_max
 
     @precondition(lambda self: self.model.charges)
-    @rule(data=st.data(), total=AMOUNTS)
-    def charge(self, data: st.DataObject, total: int) -> None:
+    @rule(data=st.data(), total=AMOUNTS, risk_max=st.none() | AMOUNTS)
+    def charge(self, data: st.DataObject, total: int, risk_max: int | None) -> None:
         payment_id = data.draw(st.sampled_from(sorted(self.model.charges)))
         made = self.model.charges[payment_id]
         known = self.model.channels[made.number]
         more = max(0, total - made.price)
-        live = known.open and not known.closes and made.attempts
-        allowed = live and known.accepted - self.model.spent(made.number) >= more
+        spent = self.model.spent(made.number) + more
+        allowed = known.live and made.served and known.accepted >= spent
+        allowed = allowed and self.bearable(known, spent, more, risk_max)
         before = dump(self.store)
+        wanted = charge(payment_id, total, number=made.number, risk_max=risk_max)
         try:
-            charged = order(self.store, charge(payment_id, total, number=made.number))
-        except PaymentRefused:
+            charged = order(self.store, wanted)
+        except (PaymentRefused, RiskLimitReached):
             assert not allowed
             assert dump(self.store) == before, "refused, and yet written"
             return
@@ -168,10 +268,12 @@ class StoreMachine(RuleBasedStateMachine):
         try:
             self.store.begin_close(channel_id(number), voucher).result()
         except PaymentRefused:
-            assert known is None or cumulative > known.deposit
+            absent_or_final = (ChannelStatus.ABSENT, ChannelStatus.FINALIZED)
+            assert known is None or cumulative > known.deposit or known.status in absent_or_final
             return
         assert known is not None
         known.accepted = max(known.accepted, cumulative)
+        self.model.end_doubt(number, known.accepted)
         known.closes += 1
 
     @rule(number=NUMBERS)
@@ -185,9 +287,11 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def release(self, data: st.DataObject) -> None:
         payment_id = data.draw(st.sampled_from(sorted(self.model.charges)))
-        self.store.release(payment_id).result()
         charge = self.model.charges[payment_id]
-        charge.attempts = max(0, charge.attempts - 1)
+        attempt = data.draw(st.integers(1, charge.attempts))
+        self.store.release(payment_id, attempt).result()
+        if charge.served:
+            charge.failed.add(attempt)
 
     @invariant()
     def the_store_has_the_books_of_the_model(self) -> None:
@@ -196,8 +300,31 @@ class StoreMachine(RuleBasedStateMachine):
             assert record is not None
             assert record.accepted >= record.spent
             assert (record.accepted, record.spent) == (known.accepted, self.model.spent(number))
-            assert record.chain.deposit == known.deposit
-            assert record.closes_begun == known.closes
+            assert (record.chain.deposit, record.chain.settled) == (known.deposit, known.settled)
+            assert (record.closes_begun, record.in_doubt) == (known.closes, known.in_doubt)
+            assert record.unsettled == known.unsettled
+            assert (record.unsettled_since > 0) == (known.unsettled > 0)
+
+    @rule()
+    def its_sums_are_those_of_the_model(self) -> None:
+        known = self.model.channels
+        live = [n for n, one in known.items() if one.status is not ChannelStatus.FINALIZED]
+        owed = {channel_id(n) for n in live if known[n].unsettled or known[n].closes}
+        assert {record.channel_id for record in self.store.owed()} == owed
+        unsettled = sum(one.unsettled for one in known.values())
+        assert self.store.unsettled() == ({TOKEN: unsettled} if unsettled else {})
+        if known:
+            assert self.store.totals() == {TOKEN: self.totals()}
+
+    def totals(self) -> Totals:
+        known = self.model.channels.values()
+        return Totals(
+            channels=len(known),
+            deposit=sum(one.deposit for one in known),
+            accepted=sum(one.accepted for one in known),
+            spent=sum(map(self.model.spent, self.model.channels)),
+            settled=sum(one.settled for one in known),
+        )
 
     def teardown(self) -> None:
         self.store.close()

@@ -25,6 +25,7 @@ from channelpay.store.postgres_ledger import AddChannel
 from channelpay.store.postgres_schema import MIGRATIONS
 from tests.store.books import (
     DEPOSIT,
+    NOW_MS,
     add,
     channel,
     channel_id,
@@ -35,6 +36,7 @@ from tests.store.books import (
     view,
 )
 from tests.store.held import WriterHeld
+from tests.store.test_journal import outgoing
 from tests.support.postgres import PostgresServer
 
 OpenPostgres = Callable[[], PostgresStore]
@@ -70,10 +72,10 @@ def test_stores_that_use_the_same_channels_in_opposite_orders_do_not_deadlock(
         paid[number] = order(stores[0], purchase(100, 1, number=number, key="given back"))
 
     def use(store: PostgresStore, numbers: list[int]) -> list[Future[Any]]:
-        jobs: list[Future[Any]] = []
+        jobs: list[Future[Any]] = [store.take_lease("settle", str(id(store)), 60)]
         for number in numbers:
             jobs.append(store.accept([purchase(100, 1, number=number, key=str(id(store)))]))
-            jobs.append(store.release(_payment_id(paid[number])))
+            jobs.append(store.release(_payment_id(paid[number]), 1))
         return jobs
 
     def lock(connection: psycopg.Connection[Any], number: int) -> None:
@@ -93,7 +95,7 @@ def test_stores_that_add_the_same_channels_in_opposite_orders_do_not_deadlock(
     stores = [open_postgres(), open_postgres()]
 
     def insert(connection: psycopg.Connection[Any], number: int) -> None:
-        row = AddChannel(*_channel(number)).row()
+        row = AddChannel(channel_id(number), channel(number), view(), NOW_MS).row()
         connection.execute(postgres_ledger._INSERT_CHANNELS, [[value] for value in row])
 
     def use(store: PostgresStore, numbers: list[int]) -> list[Future[Any]]:
@@ -258,7 +260,7 @@ def test_a_transaction_that_fails_at_its_last_statement_leaves_nothing(
     database.execute("ALTER TABLE channelpay_cursors ADD CHECK (position <> 'refused')")
     with WriterHeld(store):
         jobs: list[Any] = [
-            store.release(kept.payment_id),
+            store.release(kept.payment_id, 1),
             store.accept([purchase(200, 10, key="lost")]),
             store.save_cursor("events", "refused"),
         ]
@@ -368,6 +370,8 @@ def test_books_that_are_there_are_opened_without_the_right_to_make_any(
 
     with closing(PostgresStore(postgres_url.replace("postgres@", f"{role}@"))) as store:
         assert order(store, purchase(10, 10)).record.spent == 10
+        assert store.take_lease("settle", "one", 60).result()
+        assert store.journal(outgoing(5)).result().number > 0
 
 
 def test_a_database_that_cannot_hold_every_text_is_refused(
@@ -390,12 +394,15 @@ def test_a_database_that_cannot_hold_every_text_is_refused(
         "UPDATE channelpay_channels SET payer = payer || '\\x00'",
         "UPDATE channelpay_channels SET status = 'unknown'",
         "UPDATE channelpay_channels SET closes_begun = -1",
+        "UPDATE channelpay_channels SET unsettled_since = -1",
+        "UPDATE channelpay_payments SET undelivered = -1",
         "UPDATE channelpay_payments SET outcome = 'unknown'",
         "UPDATE channelpay_payments SET attempts = -1",
         "DELETE FROM channelpay_channels",
         (
             "INSERT INTO channelpay_payments SELECT payment_id + 1, channel_id, cumulative, price,"
-            " resource, time, idempotency_key, outcome, attempts FROM channelpay_payments"
+            " resource, time, idempotency_key, outcome, attempts, undelivered"
+            " FROM channelpay_payments"
         ),
     ],
 )
@@ -465,6 +472,52 @@ def test_a_plan_made_while_the_tables_are_small_reads_no_whole_table(
 
     scans = [line for line in plan.splitlines() if "Scan" in line and "Function Scan" not in line]
     assert len(scans) == plan.count("Index Cond"), plan
+
+
+def test_owed_channels_are_found_by_their_index(
+    open_postgres: OpenPostgres, database: psycopg.Connection[Any]
+) -> None:
+    store = open_postgres()
+    for number in range(64):
+        store.add_channel(*_channel(number))
+    order(store, purchase(10, 5, number=7))
+    database.execute("ANALYZE channelpay_channels")
+
+    for statement in (postgres_ledger._SELECT_OWED, postgres_ledger._SELECT_UNSETTLED):
+        rows = database.execute(b"EXPLAIN " + statement.encode())
+        assert "channelpay_channels_owed" in "\n".join(line for (line,) in rows)
+
+
+def test_channels_read_lately_are_found_by_their_index(
+    open_postgres: OpenPostgres, database: psycopg.Connection[Any]
+) -> None:
+    store = open_postgres()
+    for number in range(500):
+        store.add_channel(channel_id(number), channel(number), view(block=number))
+    order(store, purchase(10, 5, number=7))
+    database.execute("ANALYZE channelpay_channels")
+
+    rows = database.execute(b"EXPLAIN " + postgres_ledger._SELECT_SEEN_AFTER.encode(), (495,))
+
+    assert "channelpay_channels_by_block" in "\n".join(line for (line,) in rows)
+
+
+def test_a_voucher_after_the_first_changes_no_index(
+    open_postgres: OpenPostgres, database: psycopg.Connection[Any]
+) -> None:
+    """Else the table would grow with each of them. The server counts such updates as hot."""
+    store = open_postgres()
+    add(store)
+    order(store, purchase(100, 10, key="first"))
+    query = (
+        "SELECT n_tup_upd, n_tup_upd - n_tup_hot_upd FROM pg_stat_xact_user_tables"
+        " WHERE relname = 'channelpay_channels' AND schemaname = current_schema()"
+    )
+    with database.transaction():
+        for spent in range(11, 31):
+            changes = ([channel_id()], ["100"], [str(spent)], [bytes(65)], [0], [NOW_MS], [False])
+            database.execute(postgres_ledger._UPDATE_BOOKS, changes)
+        assert database.execute(query).fetchone() == (20, 0)
 
 
 def _plan(store: PostgresStore, statement: str) -> str:

@@ -200,7 +200,7 @@ def test_what_waits_is_done_in_its_order_also_inside_one_transaction(
         added = store.add_channel(channel_id(2), channel(2), view())
         known = store.accept([purchase(10, 10, number=2)])
         again = store.accept([purchase(100, 60, key="k"), purchase(100, 60, key="other")])
-        releases = [store.release(first.payment_id) for _ in range(2)]
+        releases = [store.release(first.payment_id, attempt) for attempt in (1, 2)]
         anew = store.accept([purchase(100, 60, key="k")])
         closed = store.begin_close(channel_id(), purchase(110, 0).voucher)
         late = store.accept([purchase(120, 1, key="late")])
@@ -211,7 +211,7 @@ def test_what_waits_is_done_in_its_order_also_inside_one_transaction(
     retried, refused = again.result()
     assert cast("Any", retried).payment_id == first.payment_id
     assert isinstance(refused, InsufficientBalance)
-    assert [release.result().attempts for release in releases] == [1, 0]
+    assert [release.result().served for release in releases] == [1, 0]
     assert cast("Any", anew.result()[0]).payment_id != first.payment_id
     assert closed.result().accepted == 110
     assert isinstance(late.result()[0], ChannelClosing)

@@ -11,6 +11,8 @@ import pytest
 
 from channelpay.errors import ConfigError, StoreUnavailable
 from channelpay.store import SqliteStore
+from channelpay.store import journal as journal_module
+from channelpay.store import ledger as ledger_module
 from channelpay.store import sqlite as sqlite_module
 from channelpay.store.schema import MIGRATIONS
 from tests.store.books import add, dump, order, purchase, raw_rows
@@ -53,6 +55,37 @@ def test_the_file_itself_refuses_spent_above_accepted(
 
     with pytest.raises(sqlite3.IntegrityError):
         raw_rows(tmp_path / "books", "UPDATE channels SET spent = zeroblob(15) || x'01'")
+
+
+@pytest.mark.parametrize(
+    ("query", "values", "index"),
+    [
+        (ledger_module._SELECT_OWED, (), "channels_owed"),
+        (ledger_module._SELECT_UNSETTLED, (), "channels_owed"),
+        (ledger_module._SELECT_SEEN_AFTER, (1,), "channels_by_block"),
+        (journal_module._SELECT_PENDING, (1, b""), "transactions_pending"),
+    ],
+)
+def test_what_is_asked_for_often_is_found_by_an_index(
+    open_sqlite: OpenSqlite, query: str, values: tuple[object, ...], index: str
+) -> None:
+    rows = open_sqlite()._reading.execute(f"EXPLAIN QUERY PLAN {query}", values)
+
+    assert f"INDEX {index}" in "\n".join(row[-1] for row in rows)
+
+
+def test_a_voucher_after_the_first_changes_no_index(open_sqlite: OpenSqlite) -> None:
+    """The statement that every group of vouchers runs opens the table, and nothing else to write
+    to.
+    """
+    connection = open_sqlite()._writing
+    (statement, values), *_ = ledger_module._filled(
+        ledger_module._UPDATE_MANY_BOOKS, [(b"", b"", b"", b"")]
+    )
+
+    opened = connection.execute(f"EXPLAIN {statement}", values).fetchall()
+
+    assert sum(row[1] == "OpenWrite" for row in opened) == 1
 
 
 def test_a_file_of_a_newer_version_is_left_alone(tmp_path: Path, open_sqlite: OpenSqlite) -> None:

@@ -9,9 +9,11 @@ from channelpay.store.base import (
     Accepted,
     Answer,
     ChainView,
+    Clock,
     CommitObserver,
     Store,
     StoredPayment,
+    Totals,
 )
 from channelpay.store.memory import MemoryStore
 from channelpay.store.sqlite import SqliteStore
@@ -20,11 +22,13 @@ __all__ = [
     "Accepted",
     "Answer",
     "ChainView",
+    "Clock",
     "CommitObserver",
     "MemoryStore",
     "SqliteStore",
     "Store",
     "StoredPayment",
+    "Totals",
     "open_store",
     "sqlite_file",
 ]

@@ -18,28 +18,33 @@ from typing import Protocol
 
 from channelpay.errors import ChannelPayError
 from channelpay.protocol.rules import ChannelRecord, Order, Payment
+from channelpay.protocol.transactions import Outbox
 from channelpay.protocol.types import Address, Channel, ChannelId, ChannelState, Voucher
 
 CommitObserver = Callable[[int, float], None]
 """Told of each commit, on the writer's thread: the number of orders in it, and its seconds."""
+Clock = Callable[[], float]
+"""Unix seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
     """The channel after an order. ``payment_id`` names the charge that this request was served
     for: the earlier one for a retry, None where nothing was to pay. ``charged`` is what this order
-    added to it, and ``is_new`` whether it began it.
+    added to it, and ``is_new`` whether it began it. ``attempt`` counts the requests for the charge:
+    with it, :meth:`Store.release` is told which of them failed.
     """
 
     record: ChannelRecord
     payment_id: int | None
     charged: int = 0
     is_new: bool = False
+    attempt: int = 1
 
 
 Answer = Accepted | ChannelPayError
-"""What became of an order: a refusal is a :class:`~channelpay.errors.PaymentRefused` or
-:class:`~channelpay.errors.NotFound`.
+"""What became of an order: a refusal is a :class:`~channelpay.errors.PaymentRefused`,
+:class:`~channelpay.errors.RiskLimitReached` or :class:`~channelpay.errors.NotFound`.
 """
 
 
@@ -59,8 +64,28 @@ class ChainView:
     block: int
 
 
-class Store(Protocol):
-    """The payee's books. Safe to use from several threads."""
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums over channels of one token, in base units."""
+
+    channels: int = 0
+    deposit: int = 0
+    accepted: int = 0
+    spent: int = 0
+    settled: int = 0
+
+    def plus(self, record: ChannelRecord) -> Totals:
+        return Totals(
+            self.channels + 1,
+            self.deposit + record.chain.deposit,
+            self.accepted + record.accepted,
+            self.spent + record.spent,
+            self.settled + record.chain.settled,
+        )
+
+
+class Store(Outbox, Protocol):
+    """The payee's books, and the journal of its transactions. Safe to use from several threads."""
 
     def accept(self, orders: Sequence[Order]) -> Future[list[Answer]]:
         """The atomic verb: load, decide (:meth:`channelpay.store.rows.Rows.decide`) and write in
@@ -71,10 +96,10 @@ class Store(Protocol):
         future's own exception means that none was written.
         """
 
-    def release(self, payment_id: int) -> Future[Payment]:
+    def release(self, payment_id: int, attempt: int) -> Future[Payment]:
         """One request that this charge was made for was not delivered. The charge goes back when
         that holds for all of them (:func:`channelpay.protocol.rules.release`): the payment says
-        whether it did.
+        whether it did. What is not known to have been done may be repeated: it counts once.
         """
 
     def begin_close(self, channel_id: ChannelId, voucher: Voucher | None) -> Future[ChannelRecord]:
@@ -89,12 +114,36 @@ class Store(Protocol):
         """
 
     def add_channel(
-        self, channel_id: ChannelId, channel: Channel, view: ChainView
+        self, channel_id: ChannelId, channel: Channel, view: ChainView, *, in_doubt: bool = False
     ) -> Future[ChannelRecord]:
-        """Enter a channel; for a known one, the same as :meth:`update_chain`."""
+        """Enter a channel; for a known one, the same as :meth:`update_chain`. ``in_doubt`` where it
+        may have been used before.
+        """
 
-    def update_chain(self, channel_id: ChannelId, view: ChainView) -> Future[ChannelRecord]:
-        """Enter what the chain says, unless what is known was read at a later block."""
+    def update_chain(
+        self, channel_id: ChannelId, view: ChainView, *, rewound: bool = False
+    ) -> Future[ChannelRecord]:
+        """Enter what the chain says (:func:`channelpay.protocol.rules.enter_chain`), unless what is
+        known was read at a later block. ``rewound``: enter it also then, since a reorganisation
+        took that block back.
+        """
+
+    def mark_in_doubt(self) -> Future[int]:
+        """Charges may be missing from these books: every channel that is not finalized is in doubt
+        from now on (:mod:`channelpay.protocol.rules`). The number of them.
+        """
+
+    def take_lease(self, name: str, holder: str, seconds: float) -> Future[bool]:
+        """Be the only one who does ``name``: True where nobody else's lease runs, and then it is
+        ``holder``'s. Taking it again renews it.
+
+        By the clock of the books, all have the same: PostgreSQL's server, or the machine of the
+        SQLite file. The lease runs for ``seconds`` from some moment after the call; so the holder
+        counts from before it, and has stopped by then, or renewed it.
+        """
+
+    def drop_lease(self, name: str, holder: str) -> Future[None]:
+        """Let another one take it at once. Nothing happens where it is not ``holder``'s."""
 
     def record(self, channel_id: ChannelId) -> ChannelRecord | None:
         """One channel, as last committed."""
@@ -105,10 +154,23 @@ class Store(Protocol):
     def payments(self, channel_id: ChannelId) -> list[StoredPayment]:
         """The ledger of one channel, oldest first."""
 
+    def owed(self) -> list[ChannelRecord]:
+        """The channels that bring money, ordered by id: not finalized, and with a voucher that
+        promises more than is settled, or with a close that was begun. Reads no others.
+        """
+
+    def seen_after(self, block: int) -> list[ChannelRecord]:
+        """The channels whose chain state was read at a later block than this, ordered by id: what a
+        reorganisation behind that block may have changed. Reads no others.
+        """
+
     def unsettled(self) -> dict[Address, int]:
         """What vouchers promise beyond what is settled, by token, over all channels that are not
-        finalized. Reads them all: for once a minute, not for every request.
+        finalized. Reads the channels of :meth:`owed`: for every few seconds, not every request.
         """
+
+    def totals(self) -> dict[Address, Totals]:
+        """The sums over all channels that the books know, by token. Reads them all."""
 
     @property
     def waiting(self) -> int:

@@ -26,6 +26,7 @@ from channelpay.protocol.rules import (
     Purchase,
     begin_close,
     close_failed,
+    enter_chain,
     release,
 )
 from channelpay.protocol.text import to_hex
@@ -37,7 +38,9 @@ from channelpay.protocol.types import (
     ChannelStatus,
     Voucher,
 )
-from channelpay.store.base import Answer, ChainView, StoredPayment
+from channelpay.store.amounts import amount, blob
+from channelpay.store.base import Answer, ChainView, StoredPayment, Totals
+from channelpay.store.journal import Journal
 from channelpay.store.rows import Rows
 
 ROWS_MAX = 256
@@ -48,34 +51,41 @@ KEPT_MAX = 20_000
 _RECORD_COLUMNS = (
     "channel_id, payer, payee, token, authorized_signer, salt,"
     " status, deposit, settled, close_requested_at, accepted, spent, signature,"
-    " closes_begun"
+    " closes_begun, unsettled_since, in_doubt"
 )
 _PAYMENT_COLUMNS = (
-    "payment_id, channel_id, cumulative, price, resource, time, idempotency_key, outcome, attempts"
+    "payment_id, channel_id, cumulative, price, resource, time, idempotency_key, outcome, attempts,"
+    " undelivered"
 )
+_IS_OWED = "status <> 'finalized' AND (unsettled_since > 0 OR closes_begun > 0)"
 _SELECT_RECORD = f"SELECT {_RECORD_COLUMNS} FROM channels WHERE channel_id = ?"
 _SELECT_RECORDS = f"SELECT {_RECORD_COLUMNS} FROM channels ORDER BY channel_id"
+_SELECT_OWED = f"SELECT {_RECORD_COLUMNS} FROM channels WHERE {_IS_OWED} ORDER BY channel_id"
+_SELECT_SEEN_AFTER = f"SELECT {_RECORD_COLUMNS} FROM channels WHERE seen_at_block > ?"
 _UPDATE_BOOKS = (
-    "UPDATE channels SET accepted = ?, spent = ?, signature = ?, closes_begun = ?"
-    " WHERE channel_id = ?"
+    "UPDATE channels SET accepted = ?, spent = ?, signature = ?, closes_begun = ?,"
+    " unsettled_since = ?, in_doubt = ? WHERE channel_id = ?"
 )
 _INSERT_CHANNEL = (
     f"INSERT INTO channels ({_RECORD_COLUMNS}, seen_at_block)"
-    f" VALUES ({', '.join('?' * 15)}) ON CONFLICT DO NOTHING"
+    f" VALUES ({', '.join('?' * 17)}) ON CONFLICT DO NOTHING"
 )
 _UPDATE_CHAIN = (
     "UPDATE channels SET status = ?, deposit = ?, settled = ?, close_requested_at = ?,"
-    " seen_at_block = ? WHERE channel_id = ? AND seen_at_block <= ?"
+    " seen_at_block = ? WHERE channel_id = ?"
 )
+_SELECT_BLOCK = "SELECT seen_at_block FROM channels WHERE channel_id = ?"
+_MARK_IN_DOUBT = "UPDATE channels SET in_doubt = 1 WHERE status <> 'finalized'"
 _SELECT_PAYMENT = f"SELECT {_PAYMENT_COLUMNS} FROM payments WHERE payment_id = ?"
 _SELECT_PAYMENTS = (
     f"SELECT {_PAYMENT_COLUMNS} FROM payments WHERE channel_id = ? ORDER BY payment_id"
 )
-_UPDATE_PAYMENT = "UPDATE payments SET price = ?, outcome = ?, attempts = ? WHERE payment_id = ?"
+_UPDATE_PAYMENT = (
+    "UPDATE payments SET price = ?, outcome = ?, attempts = ?, undelivered = ? WHERE payment_id = ?"
+)
 _LAST_PAYMENT = "SELECT max(payment_id) FROM payments"
 _SELECT_UNSETTLED = (
-    "SELECT token, accepted, settled FROM channels"
-    " WHERE status <> 'finalized' AND accepted > settled"
+    f"SELECT token, accepted, settled FROM channels WHERE {_IS_OWED} AND accepted > settled"
 )
 _SELECT_MANY_RECORDS = (
     f"WITH wanted (id) AS (VALUES {{rows}})"
@@ -97,10 +107,15 @@ _SELECT_BY_VOUCHERS = (
     "SELECT payment_id FROM payments WHERE channel_id = id AND cumulative = amount"
     " AND resource = bought AND idempotency_key IS NULL ORDER BY payment_id DESC LIMIT 1)"
 )
+# Without the columns that an index depends on: they change with the first voucher after a
+# settlement, not with each.
 _UPDATE_MANY_BOOKS = (
-    "WITH new (a, s, g, c, id) AS (VALUES {rows})"
-    " UPDATE channels SET accepted = a, spent = s, signature = g, closes_begun = c"
-    " FROM new WHERE channel_id = id"
+    "WITH new (a, s, g, id) AS (VALUES {rows})"
+    " UPDATE channels SET accepted = a, spent = s, signature = g FROM new WHERE channel_id = id"
+)
+_UPDATE_MANY_MARKS = (
+    "WITH new (u, d, id) AS (VALUES {rows})"
+    " UPDATE channels SET unsettled_since = u, in_doubt = d FROM new WHERE channel_id = id"
 )
 _INSERT_PAYMENTS = (
     f"WITH new ({_PAYMENT_COLUMNS}) AS (VALUES {{rows}})"
@@ -124,6 +139,7 @@ class Ledger:
         self._kept: dict[ChannelId, ChannelRecord] = {}
         self._last_payment: int | None = None
         self._version: int | None = None
+        self.journal = Journal(connection)
 
     def begin(self) -> None:
         """A transaction that writes has begun: from now on nobody else changes the file."""
@@ -140,8 +156,11 @@ class Ledger:
     def accept(self, orders: Sequence[Order]) -> list[Answer]:
         """See :meth:`channelpay.store.base.Store.accept`."""
         verdicts = self._rows(orders).decide(orders)
-        books = ((*_books_row(r), r.channel_id) for r in verdicts.records.values())
-        self._run_many(_UPDATE_MANY_BOOKS, books)
+        self._run_many(_UPDATE_MANY_BOOKS, map(_voucher_books_row, verdicts.records.values()))
+        marked = (
+            r for r in verdicts.records.values() if _marks(r) != _marks(self._kept[r.channel_id])
+        )
+        self._run_many(_UPDATE_MANY_MARKS, ((*_marks(r), r.channel_id) for r in marked))
         self._run_many(_INSERT_PAYMENTS, (_payment_row(n, p) for n, p in verdicts.added.items()))
         if verdicts.updated:
             updated = ((*_outcome_row(p), number) for number, p in verdicts.updated.items())
@@ -186,38 +205,43 @@ class Ledger:
         for text, values in _filled(statement, rows):
             self._connection.execute(text, values)
 
-    def release(self, payment_id: int) -> Payment:
+    def release(self, payment_id: int, attempt: int) -> Payment:
         row = self._connection.execute(_SELECT_PAYMENT, (payment_id,)).fetchone()
         if row is None:
             raise NotFound(f"no payment {payment_id}")
         payment = _payment(row).payment
-        record, released = release(self._known(payment.channel_id), payment)
+        record, released = release(self._known(payment.channel_id), payment, attempt)
         self._write_books(record)
         self._write_outcome(payment_id, released)
         return released
 
-    def begin_close(self, channel_id: ChannelId, voucher: Voucher | None) -> ChannelRecord:
-        record = begin_close(self._known(channel_id), voucher)
-        self._write_books(record)
-        return record
+    def begin_close(
+        self, channel_id: ChannelId, voucher: Voucher | None, now: int
+    ) -> ChannelRecord:
+        return self._write_books(begin_close(self._known(channel_id), voucher, now))
 
     def close_failed(self, channel_id: ChannelId) -> ChannelRecord:
-        record = close_failed(self._known(channel_id))
-        self._write_books(record)
-        return record
+        return self._write_books(close_failed(self._known(channel_id)))
 
-    def add_channel(
-        self, channel_id: ChannelId, channel: Channel, view: ChainView
-    ) -> ChannelRecord:
-        record = ChannelRecord(channel_id, channel, view.state)
+    def add_channel(self, record: ChannelRecord, view: ChainView, now: int) -> ChannelRecord:
         self._connection.execute(_INSERT_CHANNEL, (*_record_row(record), view.block))
-        return self.update_chain(channel_id, view)
+        return self.update_chain(record.channel_id, view, now, rewound=False)
 
-    def update_chain(self, channel_id: ChannelId, view: ChainView) -> ChannelRecord:
-        state = (*_state_row(view.state), view.block)
-        self._connection.execute(_UPDATE_CHAIN, (*state, channel_id, view.block))
-        self._kept.pop(channel_id, None)
-        return self._known(channel_id)
+    def update_chain(
+        self, channel_id: ChannelId, view: ChainView, now: int, *, rewound: bool
+    ) -> ChannelRecord:
+        record = self._known(channel_id)
+        (block,) = self._connection.execute(_SELECT_BLOCK, (channel_id,)).fetchone()
+        if view.block < block and not rewound:
+            return record
+        entered = enter_chain(record, view.state, now)
+        state = (*_state_row(entered.chain), view.block)
+        self._connection.execute(_UPDATE_CHAIN, (*state, channel_id))
+        return self._write_books(entered)
+
+    def mark_in_doubt(self) -> int:
+        self.forget()
+        return self._connection.execute(_MARK_IN_DOUBT).rowcount
 
     def save_cursor(self, name: str, position: str) -> None:
         self._connection.execute(_UPSERT_CURSOR, (name, position))
@@ -229,13 +253,28 @@ class Ledger:
     def records(self) -> list[ChannelRecord]:
         return [_record(row) for row in self._connection.execute(_SELECT_RECORDS)]
 
+    def owed(self) -> list[ChannelRecord]:
+        return [_record(row) for row in self._connection.execute(_SELECT_OWED)]
+
+    def seen_after(self, block: int) -> list[ChannelRecord]:
+        seen = map(_record, self._connection.execute(_SELECT_SEEN_AFTER, (block,)))
+        return sorted(seen, key=lambda record: record.channel_id)
+
+    def totals(self) -> dict[Address, Totals]:
+        sums: dict[Address, Totals] = {}
+        for row in self._connection.execute(_SELECT_RECORDS):
+            record = _record(row)
+            token = record.channel.token
+            sums[token] = sums.get(token, Totals()).plus(record)
+        return sums
+
     def payments(self, channel_id: ChannelId) -> list[StoredPayment]:
         return [_payment(row) for row in self._connection.execute(_SELECT_PAYMENTS, (channel_id,))]
 
     def unsettled(self) -> dict[Address, int]:
         sums: dict[Address, int] = {}
         for token, accepted, settled in self._connection.execute(_SELECT_UNSETTLED):
-            sums[token] = sums.get(token, 0) + _amount(accepted) - _amount(settled)
+            sums[token] = sums.get(token, 0) + amount(accepted) - amount(settled)
         return sums
 
     def cursor(self, name: str) -> str | None:
@@ -249,9 +288,10 @@ class Ledger:
             raise ChannelNotFound(channelId=to_hex(channel_id))
         return record
 
-    def _write_books(self, record: ChannelRecord) -> None:
+    def _write_books(self, record: ChannelRecord) -> ChannelRecord:
         self._connection.execute(_UPDATE_BOOKS, (*_books_row(record), record.channel_id))
         self._kept[record.channel_id] = record
+        return record
 
     def _write_outcome(self, payment_id: int, payment: Payment) -> None:
         self._connection.execute(_UPDATE_PAYMENT, (*_outcome_row(payment), payment_id))
@@ -273,16 +313,8 @@ def _filled(statement: str, rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[s
         yield _with_room(statement, room, columns), values
 
 
-def _blob(amount: int) -> bytes:
-    return amount.to_bytes(16, "big")
-
-
-def _amount(blob: bytes) -> int:
-    return int.from_bytes(blob, "big")
-
-
 def _state_row(state: ChannelState) -> tuple[Any, ...]:
-    amounts = (_blob(state.deposit), _blob(state.settled))
+    amounts = (blob(state.deposit), blob(state.settled))
     return (state.status.value, *amounts, state.close_requested_at)
 
 
@@ -294,31 +326,42 @@ def _record_row(record: ChannelRecord) -> tuple[Any, ...]:
 
 
 def _books_row(record: ChannelRecord) -> tuple[Any, ...]:
-    amounts = (_blob(record.accepted), _blob(record.spent))
-    return (*amounts, record.signature, record.closes_begun)
+    amounts = (blob(record.accepted), blob(record.spent))
+    return (*amounts, record.signature, record.closes_begun, *_marks(record))
+
+
+def _voucher_books_row(record: ChannelRecord) -> tuple[Any, ...]:
+    return (blob(record.accepted), blob(record.spent), record.signature, record.channel_id)
+
+
+def _marks(record: ChannelRecord) -> tuple[int, bool]:
+    """What only few vouchers change."""
+    return record.unsettled_since, record.in_doubt
 
 
 def _payment_row(payment_id: int, payment: Payment) -> tuple[Any, ...]:
     return (
         payment_id,
         payment.channel_id,
-        _blob(payment.cumulative),
-        _blob(payment.price),
+        blob(payment.cumulative),
+        blob(payment.price),
         payment.resource,
         payment.time,
         payment.idempotency_key,
         payment.outcome.value,
         payment.attempts,
+        payment.undelivered,
     )
 
 
 def _outcome_row(payment: Payment) -> tuple[Any, ...]:
-    return (_blob(payment.price), payment.outcome.value, payment.attempts)
+    counted = (payment.attempts, payment.undelivered)
+    return (blob(payment.price), payment.outcome.value, *counted)
 
 
 def _voucher_row(purchase: Purchase) -> tuple[Any, ...]:
     voucher = purchase.voucher
-    return (voucher.channel_id, _blob(voucher.cumulative_amount), purchase.resource)
+    return (voucher.channel_id, blob(voucher.cumulative_amount), purchase.resource)
 
 
 def _record(row: tuple[Any, ...]) -> ChannelRecord:
@@ -326,22 +369,34 @@ def _record(row: tuple[Any, ...]) -> ChannelRecord:
     status, deposit, settled, close_requested_at, accepted, spent, *rest = row[6:]
     channel = Channel(Address(payer), Address(payee), Address(token), Address(signer), salt)
     state = ChannelState(
-        ChannelStatus(status), _amount(deposit), _amount(settled), close_requested_at
+        ChannelStatus(status), amount(deposit), amount(settled), close_requested_at
     )
-    books = (_amount(accepted), _amount(spent), *rest)
-    return ChannelRecord(ChannelId(channel_id), channel, state, *books)
+    signature, closes_begun, unsettled_since, in_doubt = rest
+    return ChannelRecord(
+        ChannelId(channel_id),
+        channel,
+        state,
+        amount(accepted),
+        amount(spent),
+        signature,
+        closes_begun,
+        unsettled_since,
+        bool(in_doubt),
+    )
 
 
 def _payment(row: tuple[Any, ...]) -> StoredPayment:
-    payment_id, channel_id, cumulative, price, resource, time, key, outcome, attempts = row
+    payment_id, channel_id, cumulative, price, resource, time, key, outcome, *counted = row
+    attempts, undelivered = counted
     payment = Payment(
         channel_id=ChannelId(channel_id),
-        cumulative=_amount(cumulative),
-        price=_amount(price),
+        cumulative=amount(cumulative),
+        price=amount(price),
         resource=resource,
         time=time,
         idempotency_key=key,
         outcome=Outcome(outcome),
         attempts=attempts,
+        undelivered=undelivered,
     )
     return StoredPayment(payment_id, payment)

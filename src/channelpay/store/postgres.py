@@ -14,6 +14,7 @@ that was begun may be begun once more.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, closing, contextmanager
@@ -29,8 +30,11 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from channelpay.errors import ConfigError, StoreUnavailable
 from channelpay.protocol.rules import ChannelRecord, Order, Payment
+from channelpay.protocol.transactions import Outgoing, Signed, TransactionStatus
 from channelpay.protocol.types import Address, Channel, ChannelId, Voucher
-from channelpay.store.base import Answer, ChainView, CommitObserver, StoredPayment
+from channelpay.store import postgres_journal
+from channelpay.store.base import Answer, ChainView, CommitObserver, StoredPayment, Totals
+from channelpay.store.postgres_journal import Journal
 from channelpay.store.postgres_ledger import (
     AddChannel,
     BeginClose,
@@ -40,7 +44,9 @@ from channelpay.store.postgres_ledger import (
     Release,
     SaveCursor,
     UpdateChain,
+    WithJournal,
     load,
+    mark_in_doubt,
     write,
 )
 from channelpay.store.postgres_schema import migrate
@@ -85,7 +91,11 @@ _WRITING: Final = (
     "SET plan_cache_mode = 'force_generic_plan'",
     "SET random_page_cost = 0",
 )
-_READING: Final = (f"SET statement_timeout = '{READ_SECONDS}s'",)
+_READING: Final = (
+    f"SET statement_timeout = '{READ_SECONDS}s'",
+    # Which plan is right depends on the block that is asked for.
+    "SET plan_cache_mode = 'force_custom_plan'",
+)
 
 T = TypeVar("T")
 _log = getLogger(__name__)
@@ -113,22 +123,65 @@ class PostgresStore:
     def accept(self, orders: Sequence[Order]) -> Future[list[Answer]]:
         return self._writer.accept(orders)
 
-    def release(self, payment_id: int) -> Future[Payment]:
-        return self._writer.submit(Release(payment_id))
+    def release(self, payment_id: int, attempt: int) -> Future[Payment]:
+        return self._writer.submit(Release(payment_id, attempt))
 
     def begin_close(self, channel_id: ChannelId, voucher: Voucher | None) -> Future[ChannelRecord]:
-        return self._writer.submit(BeginClose(channel_id, voucher))
+        return self._writer.submit(BeginClose(channel_id, voucher, _now_ms()))
 
     def close_failed(self, channel_id: ChannelId) -> Future[ChannelRecord]:
         return self._writer.submit(CloseFailed(channel_id))
 
     def add_channel(
-        self, channel_id: ChannelId, channel: Channel, view: ChainView
+        self, channel_id: ChannelId, channel: Channel, view: ChainView, *, in_doubt: bool = False
     ) -> Future[ChannelRecord]:
-        return self._writer.submit(AddChannel(channel_id, channel, view))
+        return self._writer.submit(AddChannel(channel_id, channel, view, _now_ms(), in_doubt))
 
-    def update_chain(self, channel_id: ChannelId, view: ChainView) -> Future[ChannelRecord]:
-        return self._writer.submit(UpdateChain(channel_id, view))
+    def update_chain(
+        self, channel_id: ChannelId, view: ChainView, *, rewound: bool = False
+    ) -> Future[ChannelRecord]:
+        return self._writer.submit(UpdateChain(channel_id, view, _now_ms(), rewound))
+
+    def mark_in_doubt(self) -> Future[int]:
+        marked: Future[int] = Future()
+        try:
+            with _read_errors(), closing(self._connect(_READING)) as connection:
+                marked.set_result(mark_in_doubt(connection))
+        except StoreUnavailable as error:
+            marked.set_exception(error)
+        return marked
+
+    def take_lease(self, name: str, holder: str, seconds: float) -> Future[bool]:
+        return self._journal(lambda journal: journal.take_lease(name, holder, seconds))
+
+    def drop_lease(self, name: str, holder: str) -> Future[None]:
+        return self._journal(lambda journal: journal.drop_lease(name, holder))
+
+    def journal(self, outgoing: Outgoing) -> Future[Outgoing]:
+        return self._journal(lambda journal: journal.journal(outgoing))
+
+    def add_broadcast(self, number: int, signed: Signed) -> Future[Outgoing]:
+        return self._journal(lambda journal: journal.add_broadcast(number, signed))
+
+    def finish(
+        self,
+        number: int,
+        status: TransactionStatus,
+        mined: bytes | None,
+        block_number: int | None,
+        block_hash: bytes | None,
+        fee_wei: int | None,
+    ) -> Future[Outgoing]:
+        end = (status, mined, block_number, block_hash, fee_wei)
+        return self._journal(lambda journal: journal.finish(number, *end))
+
+    def pending(self, chain_id: int, sender: Address) -> list[Outgoing]:
+        return self._read(
+            lambda reader: postgres_journal.pending(reader.connection, chain_id, sender)
+        )
+
+    def transactions(self, limit: int = 100) -> list[Outgoing]:
+        return self._read(lambda reader: postgres_journal.transactions(reader.connection, limit))
 
     def save_cursor(self, name: str, position: str) -> Future[None]:
         return self._writer.submit(SaveCursor(name, position))
@@ -142,9 +195,17 @@ class PostgresStore:
     def payments(self, channel_id: ChannelId) -> list[StoredPayment]:
         return self._read(lambda reader: reader.payments(channel_id))
 
+    def owed(self) -> list[ChannelRecord]:
+        return self._read_all(lambda reader: reader.owed())
+
+    def seen_after(self, block: int) -> list[ChannelRecord]:
+        return self._read(lambda reader: reader.seen_after(block))
+
     def unsettled(self) -> dict[Address, int]:
-        with _read_errors(), closing(self._connect(_READING)) as connection:
-            return Reader(connection).unsettled()
+        return self._read_all(lambda reader: reader.unsettled())
+
+    def totals(self) -> dict[Address, Totals]:
+        return self._read_all(lambda reader: reader.totals())
 
     @property
     def waiting(self) -> int:
@@ -183,6 +244,14 @@ class PostgresStore:
             # The server was restarted since the last read.
             self._reading = self._connect(_READING)
             return query(Reader(self._reading))
+
+    def _read_all(self, query: Callable[[Reader], T]) -> T:
+        """What takes long: on a connection of its own, so that no request waits for it."""
+        with _read_errors(), closing(self._connect(_READING)) as connection:
+            return query(Reader(connection))
+
+    def _journal(self, work: Callable[[Journal], T]) -> Future[T]:
+        return self._writer.submit(WithJournal(work))
 
     @contextmanager
     def _transaction(
@@ -224,6 +293,10 @@ class PostgresStore:
             connection.close()
             raise
         return connection
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
 
 
 class _IntegerLoader(Loader):

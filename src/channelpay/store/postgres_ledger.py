@@ -5,8 +5,8 @@ A transaction loads all that its verbs are about, decides on those rows in memor
 changed: two round trips, however many verbs there are.
 
 Transactions never wait for each other in a circle: each inserts channels in the order of their ids,
-then locks all of its channels in the order of their ids, then writes cursors in the order of their
-names, and waits for nothing else.
+then locks all of its channels in the order of their ids, then takes the one lock of the journal,
+then writes cursors in the order of their names, and waits for nothing else.
 """
 
 # ruff: noqa: S608  (the statements are put together from the constants below, at import)
@@ -14,8 +14,9 @@ names, and waits for nothing else.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, LiteralString, TypeAlias
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Generic, LiteralString, TypeAlias, TypeVar
 
 from psycopg import Connection, Cursor, OperationalError
 
@@ -28,6 +29,7 @@ from channelpay.protocol.rules import (
     Payment,
     begin_close,
     close_failed,
+    enter_chain,
     release,
 )
 from channelpay.protocol.text import to_hex
@@ -39,16 +41,20 @@ from channelpay.protocol.types import (
     ChannelStatus,
     Voucher,
 )
-from channelpay.store.base import Answer, ChainView, StoredPayment
+from channelpay.store.base import Answer, ChainView, StoredPayment, Totals
+from channelpay.store.postgres_journal import Journal
 from channelpay.store.rows import Rows
 
 _RECORD_COLUMNS: LiteralString = (
     "channel_id, payer, payee, token, authorized_signer, salt,"
-    " status, deposit, settled, close_requested_at, accepted, spent, signature, closes_begun"
+    " status, deposit, settled, close_requested_at, accepted, spent, signature, closes_begun,"
+    " unsettled_since, in_doubt"
 )
 _PAYMENT_COLUMNS: LiteralString = (
-    "payment_id, channel_id, cumulative, price, resource, time, idempotency_key, outcome, attempts"
+    "payment_id, channel_id, cumulative, price, resource, time, idempotency_key, outcome, attempts,"
+    " undelivered"
 )
+_IS_OWED: LiteralString = "status <> 'finalized' AND (unsettled_since > 0 OR closes_begun > 0)"
 _SELECT_RECORD: LiteralString = (
     f"SELECT {_RECORD_COLUMNS} FROM channelpay_channels WHERE channel_id = %s"
 )
@@ -58,9 +64,26 @@ _SELECT_RECORDS: LiteralString = (
 _SELECT_PAYMENTS: LiteralString = (
     f"SELECT {_PAYMENT_COLUMNS} FROM channelpay_payments WHERE channel_id = %s ORDER BY payment_id"
 )
+_SELECT_OWED: LiteralString = (
+    f"SELECT {_RECORD_COLUMNS} FROM channelpay_channels WHERE {_IS_OWED} ORDER BY channel_id"
+)
+_SELECT_SEEN_AFTER: LiteralString = (
+    f"SELECT {_RECORD_COLUMNS} FROM channelpay_channels WHERE seen_at_block > %s"
+    " ORDER BY channel_id"
+)
 _SELECT_UNSETTLED: LiteralString = (
     "SELECT token, sum(accepted - settled) FROM channelpay_channels"
-    " WHERE status <> 'finalized' AND accepted > settled GROUP BY token"
+    f" WHERE {_IS_OWED} AND accepted > settled GROUP BY token"
+)
+_SELECT_TOTALS: LiteralString = (
+    "SELECT token, count(*), sum(deposit), sum(accepted), sum(spent), sum(settled)"
+    " FROM channelpay_channels GROUP BY token"
+)
+# In the order in which every transaction locks channels.
+_MARK_IN_DOUBT: LiteralString = (
+    "UPDATE channelpay_channels SET in_doubt = true WHERE channel_id IN ("
+    "SELECT channel_id FROM channelpay_channels WHERE status <> 'finalized'"
+    " ORDER BY channel_id FOR NO KEY UPDATE)"
 )
 _SELECT_CURSOR: LiteralString = "SELECT position FROM channelpay_cursors WHERE name = %s"
 
@@ -69,7 +92,8 @@ _INSERT_CHANNELS: LiteralString = (
     f"INSERT INTO channelpay_channels ({_RECORD_COLUMNS}, seen_at_block)"
     " SELECT * FROM unnest(%s::bytea[], %s::bytea[], %s::bytea[], %s::bytea[], %s::bytea[],"
     " %s::bytea[], %s::text[], %s::text[]::numeric[], %s::text[]::numeric[], %s::bigint[],"
-    " %s::text[]::numeric[], %s::text[]::numeric[], %s::bytea[], %s::integer[], %s::bigint[])"
+    " %s::text[]::numeric[], %s::text[]::numeric[], %s::bytea[], %s::integer[], %s::bigint[],"
+    " %s::boolean[], %s::bigint[])"
     " AS new (channel_id) ORDER BY channel_id ON CONFLICT DO NOTHING RETURNING channel_id"
 )
 # A payment never changes its channel: so that is known before the channel is locked.
@@ -107,20 +131,25 @@ _SELECT_BY_VOUCHER: LiteralString = (
 # In this order: a charge that is given back makes room for another one with the same key.
 _UPDATE_PAYMENTS: LiteralString = (
     "UPDATE channelpay_payments AS old"
-    " SET price = new.price, outcome = new.outcome, attempts = new.attempts"
-    " FROM unnest(%s::bigint[], %s::text[]::numeric[], %s::text[], %s::integer[])"
-    " AS new (payment_id, price, outcome, attempts) WHERE old.payment_id = new.payment_id"
+    " SET price = new.price, outcome = new.outcome, attempts = new.attempts,"
+    " undelivered = new.undelivered"
+    " FROM unnest(%s::bigint[], %s::text[]::numeric[], %s::text[], %s::integer[], %s::bigint[])"
+    " AS new (payment_id, price, outcome, attempts, undelivered)"
+    " WHERE old.payment_id = new.payment_id"
 )
 _INSERT_PAYMENTS: LiteralString = (
     f"INSERT INTO channelpay_payments ({_PAYMENT_COLUMNS})"
     " SELECT * FROM unnest(%s::bigint[], %s::bytea[], %s::text[]::numeric[],"
-    " %s::text[]::numeric[], %s::text[], %s::bigint[], %s::text[], %s::text[], %s::integer[])"
+    " %s::text[]::numeric[], %s::text[], %s::bigint[], %s::text[], %s::text[], %s::integer[],"
+    " %s::bigint[])"
 )
 _UPDATE_BOOKS: LiteralString = (
     "UPDATE channelpay_channels AS old SET accepted = new.accepted, spent = new.spent,"
-    " signature = new.signature, closes_begun = new.closes_begun"
+    " signature = new.signature, closes_begun = new.closes_begun,"
+    " unsettled_since = new.unsettled_since, in_doubt = new.in_doubt"
     " FROM unnest(%s::bytea[], %s::text[]::numeric[], %s::text[]::numeric[], %s::bytea[],"
-    " %s::integer[]) AS new (channel_id, accepted, spent, signature, closes_begun)"
+    " %s::integer[], %s::bigint[], %s::boolean[])"
+    " AS new (channel_id, accepted, spent, signature, closes_begun, unsettled_since, in_doubt)"
     " WHERE old.channel_id = new.channel_id"
 )
 _UPDATE_CHAIN: LiteralString = (
@@ -139,6 +168,7 @@ _UPSERT_CURSORS: LiteralString = (
 )
 
 _Row: TypeAlias = tuple[Any, ...]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,18 +178,20 @@ class Release:
     """
 
     payment_id: int
+    attempt: int
 
     def __call__(self, books: Books) -> Payment:
-        return books.release(self.payment_id)
+        return books.release(self.payment_id, self.attempt)
 
 
 @dataclass(frozen=True, slots=True)
 class BeginClose:
     channel_id: ChannelId
     voucher: Voucher | None
+    now: int
 
     def __call__(self, books: Books) -> ChannelRecord:
-        return books.change(begin_close(books.known(self.channel_id), self.voucher))
+        return books.change(begin_close(books.known(self.channel_id), self.voucher, self.now))
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,26 +207,32 @@ class AddChannel:
     channel_id: ChannelId
     channel: Channel
     view: ChainView
+    now: int
+    in_doubt: bool = False
 
     def __call__(self, books: Books) -> ChannelRecord:
         books.reveal(self.channel_id)
-        return books.update_chain(self.channel_id, self.view)
+        return books.update_chain(self.channel_id, self.view, self.now, rewound=False)
 
     def row(self) -> _Row:
         """For :data:`_INSERT_CHANNELS`."""
         channel, state = self.channel, self.view.state
         accounts = (channel.payer, channel.payee, channel.token, channel.authorized_signer)
         described = (self.channel_id, *accounts, channel.salt)
-        return (*described, *_state_row(state), "0", "0", b"", 0, self.view.block)
+        record = ChannelRecord(self.channel_id, channel, state, in_doubt=self.in_doubt)
+        books = _books_row(record)
+        return (*described, *_state_row(state), *books, self.view.block)
 
 
 @dataclass(frozen=True, slots=True)
 class UpdateChain:
     channel_id: ChannelId
     view: ChainView
+    now: int
+    rewound: bool
 
     def __call__(self, books: Books) -> ChannelRecord:
-        return books.update_chain(self.channel_id, self.view)
+        return books.update_chain(self.channel_id, self.view, self.now, rewound=self.rewound)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,10 +244,21 @@ class SaveCursor:
         books.cursors[self.name] = self.position
 
 
+@dataclass(frozen=True, slots=True)
+class WithJournal(Generic[T]):
+    """Leases and transactions: about no channel and no payment."""
+
+    work: Callable[[Journal], T]
+
+    def __call__(self, books: Books) -> T:
+        return self.work(books.journal)
+
+
 class Books:
     """The rows that one transaction is about, and which of them have to be written."""
 
-    def __init__(self, loaded: _Loaded) -> None:
+    def __init__(self, connection: Connection[Any], loaded: _Loaded) -> None:
+        self._connection = connection
         inserted = {row[0] for row in loaded.inserted}
         records = {row[0]: _record(row[:-1]) for row in loaded.channels}
         self._hidden = {channel_id: records.pop(channel_id) for channel_id in inserted}
@@ -231,11 +280,15 @@ class Books:
             self._note(payment_id, payment)
         return verdicts.answers
 
-    def release(self, payment_id: int) -> Payment:
+    @cached_property
+    def journal(self) -> Journal:
+        return Journal(self._connection)
+
+    def release(self, payment_id: int, attempt: int) -> Payment:
         payment = self._rows.payments.get(payment_id)
         if payment is None:
             raise NotFound(f"no payment {payment_id}")
-        record, released = release(self.known(payment.channel_id), payment)
+        record, released = release(self.known(payment.channel_id), payment, attempt)
         self._rows.payments[payment_id] = released
         self._note(payment_id, released)
         self.change(record)
@@ -257,15 +310,16 @@ class Books:
         if record is not None:
             self._rows.records[channel_id] = record
 
-    def update_chain(self, channel_id: ChannelId, view: ChainView) -> ChannelRecord:
+    def update_chain(
+        self, channel_id: ChannelId, view: ChainView, now: int, *, rewound: bool
+    ) -> ChannelRecord:
         record = self.known(channel_id)
-        if view.block < self._blocks[channel_id]:
+        if view.block < self._blocks[channel_id] and not rewound:
             return record
+        entered = enter_chain(record, view.state, now)
         self._blocks[channel_id] = view.block
-        self.views[channel_id] = view
-        updated = replace(record, chain=view.state)
-        self._rows.records[channel_id] = updated
-        return updated
+        self.views[channel_id] = ChainView(entered.chain, view.block)
+        return self.change(entered)
 
     def _note(self, payment_id: int, payment: Payment) -> None:
         (self.added if payment_id in self.added else self.updated)[payment_id] = payment
@@ -313,7 +367,7 @@ class _Wanted:
             case AddChannel(channel_id):
                 self.channel_ids.add(channel_id)
                 self.channels.setdefault(channel_id, verb.row())
-            case SaveCursor():
+            case SaveCursor() | WithJournal():
                 pass
             case _:
                 raise TypeError(f"nobody knows what {verb!r} is about")
@@ -340,7 +394,8 @@ def load(
         ]
     found = {row[0]: row for cursor in payments for row in _rows(cursor)}
     return Books(
-        _Loaded(_rows(inserted), _rows(locked), _rows(new_payment_ids), list(found.values()))
+        connection,
+        _Loaded(_rows(inserted), _rows(locked), _rows(new_payment_ids), list(found.values())),
     )
 
 
@@ -363,28 +418,43 @@ def write(connection: Connection[Any], books: Books) -> None:
         raise OperationalError("the server rolled the transaction back")
 
 
+def mark_in_doubt(connection: Connection[Any]) -> int:
+    """See :meth:`channelpay.store.base.Store.mark_in_doubt`; a transaction of its own."""
+    return connection.execute(_MARK_IN_DOUBT).rowcount
+
+
 class Reader:
     """What is read outside of the writer's transactions."""
 
     def __init__(self, connection: Connection[Any]) -> None:
-        self._connection = connection
+        self.connection = connection
 
     def record(self, channel_id: ChannelId) -> ChannelRecord | None:
-        row = self._connection.execute(_SELECT_RECORD, (channel_id,)).fetchone()
+        row = self.connection.execute(_SELECT_RECORD, (channel_id,)).fetchone()
         return None if row is None else _record(row)
 
     def records(self) -> list[ChannelRecord]:
-        return [_record(row) for row in self._connection.execute(_SELECT_RECORDS)]
+        return [_record(row) for row in self.connection.execute(_SELECT_RECORDS)]
 
     def payments(self, channel_id: ChannelId) -> list[StoredPayment]:
-        return [_payment(row) for row in self._connection.execute(_SELECT_PAYMENTS, (channel_id,))]
+        return [_payment(row) for row in self.connection.execute(_SELECT_PAYMENTS, (channel_id,))]
 
     def unsettled(self) -> dict[Address, int]:
-        sums = self._connection.execute(_SELECT_UNSETTLED)
+        sums = self.connection.execute(_SELECT_UNSETTLED)
         return {Address(token): amount for token, amount in sums}
 
+    def owed(self) -> list[ChannelRecord]:
+        return [_record(row) for row in self.connection.execute(_SELECT_OWED)]
+
+    def seen_after(self, block: int) -> list[ChannelRecord]:
+        return [_record(row) for row in self.connection.execute(_SELECT_SEEN_AFTER, (block,))]
+
+    def totals(self) -> dict[Address, Totals]:
+        sums = self.connection.execute(_SELECT_TOTALS)
+        return {Address(token): Totals(*amounts) for token, *amounts in sums}
+
     def cursor(self, name: str) -> str | None:
-        row = self._connection.execute(_SELECT_CURSOR, (name,)).fetchone()
+        row = self.connection.execute(_SELECT_CURSOR, (name,)).fetchone()
         return None if row is None else str(row[0])
 
 
@@ -420,7 +490,8 @@ def _state_row(state: ChannelState) -> _Row:
 
 def _books_row(record: ChannelRecord) -> _Row:
     amounts = (str(record.accepted), str(record.spent))
-    return (*amounts, record.signature, record.closes_begun)
+    marks = (record.closes_begun, record.unsettled_since, record.in_doubt)
+    return (*amounts, record.signature, *marks)
 
 
 def _payment_row(payment_id: int, payment: Payment) -> _Row:
@@ -434,11 +505,13 @@ def _payment_row(payment_id: int, payment: Payment) -> _Row:
         payment.idempotency_key,
         payment.outcome.value,
         payment.attempts,
+        payment.undelivered,
     )
 
 
 def _outcome_row(payment: Payment) -> _Row:
-    return (str(payment.price), payment.outcome.value, payment.attempts)
+    counted = (payment.attempts, payment.undelivered)
+    return (str(payment.price), payment.outcome.value, *counted)
 
 
 def _record(row: _Row) -> ChannelRecord:
@@ -450,7 +523,8 @@ def _record(row: _Row) -> ChannelRecord:
 
 
 def _payment(row: _Row) -> StoredPayment:
-    payment_id, channel_id, cumulative, price, resource, time, key, outcome, attempts = row
+    payment_id, channel_id, cumulative, price, resource, time, key, outcome, *counted = row
+    attempts, undelivered = counted
     payment = Payment(
         channel_id=ChannelId(channel_id),
         cumulative=cumulative,
@@ -460,5 +534,6 @@ def _payment(row: _Row) -> StoredPayment:
         idempotency_key=key,
         outcome=Outcome(outcome),
         attempts=attempts,
+        undelivered=undelivered,
     )
     return StoredPayment(payment_id, payment)

@@ -19,7 +19,7 @@ MIGRATION_LOCK = 4_907_215_131
 MIGRATION_SECONDS = 60
 """How long one process waits for another's migration, and a migration may take."""
 
-_UINT128 = "< 340282366920938463463374607431768211456"
+_UINT128: LiteralString = "< 340282366920938463463374607431768211456"
 _AMOUNT: LiteralString = "numeric(39, 0) NOT NULL CHECK ({0} >= 0 AND {0} " + _UINT128 + ")"
 _BYTES: LiteralString = "bytea NOT NULL CHECK (length({0}) = {1})"
 
@@ -79,7 +79,74 @@ _FIRST: tuple[LiteralString, ...] = (
     """,
 )
 
-MIGRATIONS: tuple[tuple[LiteralString, ...], ...] = (_FIRST,)
+# What is unsettled in books of version 1 counts as so old as the upgrade. What the indexes depend
+# on changes with news from the chain and with the first voucher after a settlement, not with each:
+# so new versions of a row still find room on its page.
+_SECOND: tuple[LiteralString, ...] = (
+    """
+    ALTER TABLE channelpay_channels
+        ADD COLUMN unsettled_since bigint NOT NULL DEFAULT 0 CHECK (unsettled_since >= 0),
+        ADD COLUMN in_doubt boolean NOT NULL DEFAULT false
+    """,
+    """
+    UPDATE channelpay_channels SET unsettled_since = 1000 * extract(epoch FROM now())::bigint
+        WHERE status <> 'finalized' AND accepted > settled
+    """,
+    """
+    CREATE INDEX channelpay_channels_owed ON channelpay_channels (channel_id)
+        WHERE status <> 'finalized' AND (unsettled_since > 0 OR closes_begun > 0)
+    """,
+    "CREATE INDEX channelpay_channels_by_block ON channelpay_channels (seen_at_block)",
+    """
+    ALTER TABLE channelpay_payments
+        ADD COLUMN undelivered bigint NOT NULL DEFAULT 0 CHECK (undelivered >= 0)
+    """,
+    """
+    CREATE TABLE channelpay_leases (
+        name text COLLATE "C" PRIMARY KEY,
+        holder text COLLATE "C" NOT NULL,
+        until timestamptz NOT NULL
+    )
+    """,
+    f"""
+    CREATE TABLE channelpay_transactions (
+        number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        chain_id bigint NOT NULL,
+        sender {_BYTES.format("sender", "20")},
+        nonce bigint NOT NULL CHECK (nonce >= 0),
+        purpose text NOT NULL,
+        recipient {_BYTES.format("recipient", "20")},
+        data bytea NOT NULL,
+        value_wei {_AMOUNT.format("value_wei")},
+        gas bigint NOT NULL CHECK (gas >= 0),
+        status text NOT NULL CHECK (status IN ('pending', 'confirmed', 'failed')),
+        mined bytea CHECK (length(mined) = 32),
+        block_number bigint,
+        block_hash bytea CHECK (length(block_hash) = 32),
+        fee_wei numeric(39, 0) CHECK (fee_wei >= 0 AND fee_wei {_UINT128}),
+        UNIQUE (chain_id, sender, nonce)
+    )
+    """,
+    """
+    CREATE INDEX channelpay_transactions_pending
+        ON channelpay_transactions (chain_id, sender, nonce) WHERE status = 'pending'
+    """,
+    f"""
+    CREATE TABLE channelpay_broadcasts (
+        number bigint NOT NULL REFERENCES channelpay_transactions,
+        place integer NOT NULL CHECK (place >= 0),
+        hash {_BYTES.format("hash", "32")},
+        raw bytea NOT NULL,
+        max_fee_wei {_AMOUNT.format("max_fee_wei")},
+        tip_wei {_AMOUNT.format("tip_wei")},
+        time bigint NOT NULL,
+        PRIMARY KEY (number, place),
+        UNIQUE (number, hash)
+    )
+    """,
+)
+
+MIGRATIONS: tuple[tuple[LiteralString, ...], ...] = (_FIRST, _SECOND)
 """Step n brings books of version n to version n + 1 (table ``channelpay_version``, one row)."""
 
 _CREATE_VERSION = """

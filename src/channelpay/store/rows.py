@@ -1,11 +1,12 @@
-"""Orders decided one after the other on rows in memory: what every store does inside its one
-transaction.
+"""What stores do alike with rows in memory: orders decided one after the other inside their one
+transaction, and transactions put together from what a database joined.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from channelpay.errors import ChannelNotFound, ChannelPayError, NotFound
 from channelpay.protocol.rules import (
@@ -19,7 +20,8 @@ from channelpay.protocol.rules import (
     decide_charge,
 )
 from channelpay.protocol.text import to_hex
-from channelpay.protocol.types import ChannelId
+from channelpay.protocol.transactions import Outgoing, Signed, TransactionStatus, with_broadcast
+from channelpay.protocol.types import Address, ChannelId
 from channelpay.store.base import Accepted, Answer, StoredPayment
 
 
@@ -75,8 +77,13 @@ class Rows:
         if decision.record is not record:
             self.records[order.channel_id] = verdicts.records[order.channel_id] = decision.record
         number = self._note(decision, payment_id, verdicts)
-        charged = decision.record.spent - record.spent
-        return Accepted(decision.record, number, charged, decision.payment is not None)
+        return Accepted(
+            decision.record,
+            number,
+            decision.charged,
+            decision.payment is not None,
+            _attempt(order, decision),
+        )
 
     def _note(self, decision: Decision, payment_id: int | None, verdicts: Verdicts) -> int | None:
         """Enter the payment that was decided on; its number."""
@@ -116,3 +123,29 @@ class Rows:
         else:
             by_voucher = (channel_id, payment.cumulative, payment.resource)
             self._by_voucher[by_voucher] = max(payment_id, self._by_voucher.get(by_voucher, 0))
+
+
+def _attempt(order: Order, decision: Decision) -> int:
+    if isinstance(order, Charge):
+        return order.attempt
+    return 1 if decision.updated is None else decision.updated.attempts
+
+
+def gathered(rows: Iterable[tuple[Any, ...]]) -> list[Outgoing]:
+    """Transactions in the order of their first rows. A row is the fields of an :class:`Outgoing`
+    without its broadcasts, then those of one :class:`Signed`; the oldest comes first.
+    """
+    found: dict[int, Outgoing] = {}
+    for row in rows:
+        outgoing = found.get(row[0]) or _outgoing(row[:_OUTGOING_FIELDS])
+        found[row[0]] = with_broadcast(outgoing, Signed(*row[_OUTGOING_FIELDS:]))
+    return list(found.values())
+
+
+_OUTGOING_FIELDS = 14
+
+
+def _outgoing(row: tuple[Any, ...]) -> Outgoing:
+    number, chain_id, sender, nonce, purpose, to, data, value_wei, gas, status, *end = row
+    known = (number, chain_id, Address(sender), nonce, purpose, Address(to), data, value_wei, gas)
+    return Outgoing(*known, (), TransactionStatus(status), *end)

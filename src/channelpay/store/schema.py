@@ -1,7 +1,8 @@
 """The tables of the SQLite store, as the list of steps that led to them.
 
 Amounts are 16 bytes, big-endian: SQLite's integers end at 2**63, and blobs of one length compare
-like the numbers they hold. Times are Unix milliseconds.
+like the numbers they hold. Times are Unix milliseconds; the ends of leases are Unix seconds,
+unrounded, so that none ends too early.
 """
 
 from __future__ import annotations
@@ -60,7 +61,75 @@ _SECOND = (
     """,
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND)
+# What is unsettled in books of version 2 counts as so old as the upgrade.
+_THIRD = (
+    """
+    ALTER TABLE channels ADD COLUMN
+        unsettled_since INTEGER NOT NULL DEFAULT 0 CHECK (unsettled_since >= 0)
+    """,
+    """
+    ALTER TABLE channels ADD COLUMN
+        in_doubt INTEGER NOT NULL DEFAULT 0 CHECK (in_doubt IN (0, 1))
+    """,
+    """
+    UPDATE channels SET unsettled_since = 1000 * CAST(strftime('%s', 'now') AS INTEGER)
+        WHERE status <> 'finalized' AND accepted > settled
+    """,
+    """
+    CREATE INDEX channels_owed ON channels (channel_id)
+        WHERE status <> 'finalized' AND (unsettled_since > 0 OR closes_begun > 0)
+    """,
+    "CREATE INDEX channels_by_block ON channels (seen_at_block)",
+    """
+    ALTER TABLE payments ADD COLUMN
+        undelivered INTEGER NOT NULL DEFAULT 0 CHECK (undelivered >= 0)
+    """,
+    """
+    CREATE TABLE leases (
+        name TEXT PRIMARY KEY,
+        holder TEXT NOT NULL,
+        until REAL NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE transactions (
+        number INTEGER PRIMARY KEY,
+        chain_id INTEGER NOT NULL,
+        sender BLOB NOT NULL CHECK (length(sender) = 20),
+        nonce INTEGER NOT NULL CHECK (nonce >= 0),
+        purpose TEXT NOT NULL,
+        recipient BLOB NOT NULL CHECK (length(recipient) = 20),
+        data BLOB NOT NULL,
+        value_wei BLOB NOT NULL CHECK (length(value_wei) = 16),
+        gas INTEGER NOT NULL CHECK (gas >= 0),
+        status TEXT NOT NULL CHECK (status IN ('pending', 'confirmed', 'failed')),
+        mined BLOB CHECK (length(mined) = 32),
+        block_number INTEGER,
+        block_hash BLOB CHECK (length(block_hash) = 32),
+        fee_wei BLOB CHECK (length(fee_wei) = 16),
+        UNIQUE (chain_id, sender, nonce)
+    ) STRICT
+    """,
+    """
+    CREATE INDEX transactions_pending ON transactions (chain_id, sender, nonce)
+        WHERE status = 'pending'
+    """,
+    """
+    CREATE TABLE broadcasts (
+        number INTEGER NOT NULL REFERENCES transactions,
+        place INTEGER NOT NULL CHECK (place >= 0),
+        hash BLOB NOT NULL CHECK (length(hash) = 32),
+        raw BLOB NOT NULL,
+        max_fee_wei BLOB NOT NULL CHECK (length(max_fee_wei) = 16),
+        tip_wei BLOB NOT NULL CHECK (length(tip_wei) = 16),
+        time INTEGER NOT NULL,
+        PRIMARY KEY (number, place),
+        UNIQUE (number, hash)
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD)
 """Step n brings a file of version n to version n + 1 (``PRAGMA user_version``)."""
 
 

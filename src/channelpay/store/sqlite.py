@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
@@ -18,8 +19,16 @@ from typing import TypeVar
 
 from channelpay.errors import StoreUnavailable
 from channelpay.protocol.rules import ChannelRecord, Order, Payment
+from channelpay.protocol.transactions import Outgoing, Signed, TransactionStatus
 from channelpay.protocol.types import Address, Channel, ChannelId, Voucher
-from channelpay.store.base import Answer, ChainView, CommitObserver, StoredPayment
+from channelpay.store.base import (
+    Answer,
+    ChainView,
+    Clock,
+    CommitObserver,
+    StoredPayment,
+    Totals,
+)
 from channelpay.store.ledger import Ledger
 from channelpay.store.schema import migrate
 from channelpay.store.writer import Writer
@@ -38,8 +47,11 @@ class SqliteStore:
     :class:`~channelpay.errors.ConfigError` for a file of an unknown version.
     """
 
-    def __init__(self, path: Path, on_commit: CommitObserver | None = None) -> None:
+    def __init__(
+        self, path: Path, on_commit: CommitObserver | None = None, clock: Clock = time.time
+    ) -> None:
         self._path = path
+        self._clock = clock
         with _disk_errors():
             _create_private(path)
             self._writing = _connect(path)
@@ -53,22 +65,68 @@ class SqliteStore:
     def accept(self, orders: Sequence[Order]) -> Future[list[Answer]]:
         return self._writer.accept(orders)
 
-    def release(self, payment_id: int) -> Future[Payment]:
-        return self._writer.submit(lambda ledger: ledger.release(payment_id))
+    def release(self, payment_id: int, attempt: int) -> Future[Payment]:
+        return self._writer.submit(lambda ledger: ledger.release(payment_id, attempt))
 
     def begin_close(self, channel_id: ChannelId, voucher: Voucher | None) -> Future[ChannelRecord]:
-        return self._writer.submit(lambda ledger: ledger.begin_close(channel_id, voucher))
+        now = self._now_ms()
+        return self._writer.submit(lambda ledger: ledger.begin_close(channel_id, voucher, now))
 
     def close_failed(self, channel_id: ChannelId) -> Future[ChannelRecord]:
         return self._writer.submit(lambda ledger: ledger.close_failed(channel_id))
 
     def add_channel(
-        self, channel_id: ChannelId, channel: Channel, view: ChainView
+        self, channel_id: ChannelId, channel: Channel, view: ChainView, *, in_doubt: bool = False
     ) -> Future[ChannelRecord]:
-        return self._writer.submit(lambda ledger: ledger.add_channel(channel_id, channel, view))
+        now = self._now_ms()
+        record = ChannelRecord(channel_id, channel, view.state, in_doubt=in_doubt)
+        return self._writer.submit(lambda ledger: ledger.add_channel(record, view, now))
 
-    def update_chain(self, channel_id: ChannelId, view: ChainView) -> Future[ChannelRecord]:
-        return self._writer.submit(lambda ledger: ledger.update_chain(channel_id, view))
+    def update_chain(
+        self, channel_id: ChannelId, view: ChainView, *, rewound: bool = False
+    ) -> Future[ChannelRecord]:
+        now = self._now_ms()
+        return self._writer.submit(
+            lambda ledger: ledger.update_chain(channel_id, view, now, rewound=rewound)
+        )
+
+    def mark_in_doubt(self) -> Future[int]:
+        return self._writer.submit(lambda ledger: ledger.mark_in_doubt())
+
+    def take_lease(self, name: str, holder: str, seconds: float) -> Future[bool]:
+        # The clock is read inside the transaction: it may have waited for another one's.
+        return self._writer.submit(
+            lambda ledger: ledger.journal.take_lease(name, holder, seconds, self._clock())
+        )
+
+    def drop_lease(self, name: str, holder: str) -> Future[None]:
+        return self._writer.submit(lambda ledger: ledger.journal.drop_lease(name, holder))
+
+    def journal(self, outgoing: Outgoing) -> Future[Outgoing]:
+        return self._writer.submit(lambda ledger: ledger.journal.journal(outgoing))
+
+    def add_broadcast(self, number: int, signed: Signed) -> Future[Outgoing]:
+        return self._writer.submit(lambda ledger: ledger.journal.add_broadcast(number, signed))
+
+    def finish(
+        self,
+        number: int,
+        status: TransactionStatus,
+        mined: bytes | None,
+        block_number: int | None,
+        block_hash: bytes | None,
+        fee_wei: int | None,
+    ) -> Future[Outgoing]:
+        end = (status, mined, block_number, block_hash, fee_wei)
+        return self._writer.submit(lambda ledger: ledger.journal.finish(number, *end))
+
+    def pending(self, chain_id: int, sender: Address) -> list[Outgoing]:
+        with self._read() as ledger:
+            return ledger.journal.pending(chain_id, sender)
+
+    def transactions(self, limit: int = 100) -> list[Outgoing]:
+        with self._read() as ledger:
+            return ledger.journal.transactions(limit)
 
     def save_cursor(self, name: str, position: str) -> Future[None]:
         return self._writer.submit(lambda ledger: ledger.save_cursor(name, position))
@@ -84,8 +142,17 @@ class SqliteStore:
         with self._read() as ledger:
             return ledger.payments(channel_id)
 
+    def owed(self) -> list[ChannelRecord]:
+        return self._read_all(lambda ledger: ledger.owed())
+
+    def seen_after(self, block: int) -> list[ChannelRecord]:
+        return self._read_all(lambda ledger: ledger.seen_after(block))
+
     def unsettled(self) -> dict[Address, int]:
         return self._read_all(lambda ledger: ledger.unsettled())
+
+    def totals(self) -> dict[Address, Totals]:
+        return self._read_all(lambda ledger: ledger.totals())
 
     @property
     def waiting(self) -> int:
@@ -103,6 +170,9 @@ class SqliteStore:
         self._writer.close()
         with self._reader_lock:
             self._reading.close()
+
+    def _now_ms(self) -> int:
+        return int(self._clock() * 1000)
 
     @contextmanager
     def _read(self) -> Iterator[Ledger]:
