@@ -58,10 +58,16 @@ def test_an_answer_without_sense_is_a_network_error(body: bytes) -> None:
         connect(url)
 
 
-def test_a_refusal_carries_the_nodes_words() -> None:
-    refusal = b'{"jsonrpc":"2.0","id":0,"error":{"code":-32005,"message":"slow down"}}'
-    with node_that_says(refusal) as url, pytest.raises(NodeRefused, match="slow down"):
-        connect(url)
+def test_a_refusal_carries_the_nodes_words(pristine_chain: DevChain) -> None:
+    def refuse_balances(method: str, params: list[Json], forward: Callable[[], Json]) -> Json:
+        if method == "eth_getBalance":
+            raise Refused("no state for this block")
+        return forward()
+
+    with fake_node(pristine_chain.rpc_url, refuse_balances) as url:
+        connection = connect(url)
+        with pytest.raises(NodeRefused, match="no state for this block"):
+            connection.balance_wei(NOBODY)
 
 
 def test_another_chain_than_expected_is_refused(pristine_chain: DevChain) -> None:

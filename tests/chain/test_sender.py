@@ -177,8 +177,8 @@ def test_a_nonce_that_another_program_took_is_replaced(
         return result
 
     with fake_node(chain.rpc_url, stale_once) as url:
-        sender_of(connect(url), chain.accounts[0]).send(payment())
-    assert connection.balance_wei(RECEIVER) == 2
+        sender_of(connect(url), chain.accounts[0]).send(payment(2))
+    assert connection.balance_wei(RECEIVER) == 3
     assert len(answers) == 2
 
 

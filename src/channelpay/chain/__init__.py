@@ -2,5 +2,5 @@
 
 Import from the modules, so that a program that needs no chain does not wait for web3:
 ``connection.connect``, ``contract.PaymentChannelsContract``, ``sender.Sender``,
-``events.EventReader``, ``deploy.deploy``.
+``outgoing.TransactionSender``, ``events.EventReader``, ``deploy.deploy``.
 """

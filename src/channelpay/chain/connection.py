@@ -1,4 +1,4 @@
-"""One Ethereum node over JSON-RPC. No exception of web3 or its HTTP client leaves this package."""
+"""The Ethereum nodes over JSON-RPC. No exception of web3 or its HTTP client leaves this package."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from eth_typing import ABI, ChecksumAddress
 from hexbytes import HexBytes
-from web3 import HTTPProvider, Web3
+from web3 import Web3
 from web3.contract import Contract
 from web3.exceptions import (
     BadFunctionCallOutput,
@@ -20,9 +20,9 @@ from web3.exceptions import (
     Web3RPCError,
 )
 from web3.middleware import ExtraDataToPOAMiddleware
-from web3.providers.rpc.utils import ExceptionRetryConfiguration
 from web3.types import BlockIdentifier, FilterParams, LogReceipt, TxParams, Wei
 
+from channelpay.chain.endpoints import Endpoints
 from channelpay.chain.reverts import reverted
 from channelpay.chain.types import Block, ContractCall, Log, TransactionReceipt
 from channelpay.errors import (
@@ -36,11 +36,6 @@ from channelpay.errors import (
 from channelpay.protocol.text import checksum_address
 from channelpay.protocol.types import Address
 
-CONNECT_SECONDS = 3.0
-ANSWER_SECONDS = 15.0
-_ATTEMPTS = 2
-_ATTEMPT_PAUSE_SECONDS = 0.1
-
 _HEX = re.compile(r"0x((?:[0-9a-fA-F]{2})*)")
 
 
@@ -52,31 +47,33 @@ class NodeRefused(NetworkError):
     hint = "The node's message says why."
 
 
-def connect(rpc_url: str, *, expected_chain_id: int | None = None) -> Connection:
-    """Connect to a node and ask for its chain id.
+def connect(rpc: str | Sequence[str], *, expected_chain_id: int | None = None) -> Connection:
+    """Connect to one node or several of the same chain, by their URLs, the best one first; one
+    string may hold several, with commas in between.
 
-    Raises :class:`NetworkError` if it does not answer, :class:`WrongChain` if it serves another
-    chain than expected.
+    Nodes that do not answer, or serve another chain than expected (else than the first one that
+    answers), are left out until they do. Raises :class:`NetworkError` if none answers,
+    :class:`WrongChain` if none serves the chain, :class:`ConfigError` for what is not a URL.
     """
-    connection = Connection(rpc_url)
-    if expected_chain_id is not None:
-        connection.require_chain(expected_chain_id)
-    return connection
+    given = [rpc] if isinstance(rpc, str) else rpc
+    urls = tuple(dict.fromkeys(url.strip() for text in given for url in text.split(",")))
+    return Connection(Endpoints(urls, expected_chain_id))
 
 
 class Connection:
-    """Typed reads of one node, and its one write: a signed transaction. Made by :func:`connect`.
+    """Typed reads of a chain, and its one write: a signed transaction. Made by :func:`connect`.
 
-    Every method raises :class:`NetworkError` if the node does not answer, :class:`NodeRefused` if
-    it answers with an error, and :class:`ChainReverted` if a contract refused the call. Addresses
-    are 20 bytes, hashes 32. Threads may share a connection.
+    Every method raises :class:`NetworkError` if no node answers, :class:`NodesDisagree` while they
+    contradict each other, :class:`NodeRefused` if the answer is an error, and
+    :class:`ChainReverted` if a contract refused the call. Addresses are 20 bytes, hashes 32.
+    Threads may share a connection.
     """
 
-    def __init__(self, rpc_url: str) -> None:
-        self.rpc_url = rpc_url
-        self._web3 = _web3(rpc_url)
-        with self._translated():
-            self.chain_id = int(self._web3.eth.chain_id)
+    def __init__(self, endpoints: Endpoints) -> None:
+        self._web3 = Web3(endpoints)
+        # Chains with proof of authority put more into extraData than web3 accepts as it is.
+        self._web3.middleware_onion.inject(ExtraDataToPOAMiddleware, layer=0)
+        self.chain_id = endpoints.chain_id()
 
     def require_chain(self, chain_id: int) -> None:
         if self.chain_id != chain_id:
@@ -105,10 +102,13 @@ class Connection:
         with self._translated():
             return self._web3.eth.get_transaction_count(checksum(account), "pending")
 
-    def used_nonces(self, account: Address) -> int:
-        """How many of the account's nonces are used up by mined transactions."""
+    def used_nonces(self, account: Address, block: int | None = None) -> int:
+        """How many of the account's nonces were used up by transactions in ``block`` (or the
+        latest) and before it.
+        """
+        at: BlockIdentifier = "latest" if block is None else block
         with self._translated():
-            return self._web3.eth.get_transaction_count(checksum(account), "latest")
+            return self._web3.eth.get_transaction_count(checksum(account), at)
 
     def next_base_fee_wei(self) -> int:
         """Base fee per gas of the next block."""
@@ -220,8 +220,6 @@ class Connection:
             raise _revert_of(error) from error
         except Web3RPCError as error:
             raise _refusal_of(error) from error
-        except OSError as error:
-            raise NetworkError(f"the node does not answer ({_reason_of(error)})") from error
         except (Web3Exception, ValueError, KeyError, TypeError) as error:
             raise NetworkError(f"the node's answer makes no sense: {error}") from error
 
@@ -238,20 +236,6 @@ def encoding(name: str) -> Iterator[None]:
 def checksum(address: Address) -> ChecksumAddress:
     """The address as web3 wants it: mixed-case hex (EIP-55)."""
     return cast(ChecksumAddress, checksum_address(address))
-
-
-def _web3(rpc_url: str) -> Web3:
-    provider = HTTPProvider(
-        rpc_url,
-        request_kwargs={"timeout": (CONNECT_SECONDS, ANSWER_SECONDS)},
-        exception_retry_configuration=ExceptionRetryConfiguration(
-            errors=[OSError], retries=_ATTEMPTS, backoff_factor=_ATTEMPT_PAUSE_SECONDS
-        ),
-    )
-    web3 = Web3(provider)
-    # Chains with proof of authority put more into a block's extraData than web3 accepts as it is.
-    web3.middleware_onion.inject(ExtraDataToPOAMiddleware, layer=0)
-    return web3
 
 
 def _parameters(call: ContractCall, sender: Address) -> TxParams:
@@ -273,12 +257,6 @@ def _log(fields: LogReceipt) -> Log:
         transaction_hash=bytes(fields["transactionHash"]),
         log_index=fields["logIndex"],
     )
-
-
-def _reason_of(error: OSError) -> str:
-    """What the HTTP client ran into, without its text, which repeats the URL: it may hold a key."""
-    response = getattr(error, "response", None)
-    return type(error).__name__ if response is None else f"HTTP {response.status_code}"
 
 
 def _revert_of(error: ContractLogicError) -> ChainReverted:

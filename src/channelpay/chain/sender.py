@@ -1,21 +1,31 @@
-"""Sending transactions: nonces, EIP-1559 fees, a dry run before anything is paid, confirmations."""
+"""Sending one transaction and waiting for it: for a program whose user waits as well.
+
+A daemon sends with :class:`channelpay.chain.outgoing.TransactionSender`, which keeps a journal and
+raises what it offers.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from eth_account.signers.local import LocalAccount
 
-from channelpay.chain.connection import Connection, NodeRefused, checksum
+from channelpay.chain.connection import Connection, NodeRefused
+from channelpay.chain.fees import Fees
+from channelpay.chain.preparation import (
+    failure_of,
+    fee_market,
+    gas_limit,
+    require_balance,
+    sign,
+)
 from channelpay.chain.types import ContractCall, TransactionReceipt
-from channelpay.errors import BudgetExceeded, ChainReverted, InsufficientFunds, NetworkError
+from channelpay.errors import NetworkError
 from channelpay.protocol.types import Address
 
-GAS_MARGIN_PERCENT = 20
-"""Added to the node's estimate: the state may move before the transaction is mined."""
 _NONCE_ATTEMPTS = 3
 _POLL_SECONDS_FIRST = 0.02
 _POLL_SECONDS_MAX = 2.0
@@ -45,12 +55,6 @@ class SendPolicy:
 
 Journal = Callable[[bytes, int], None]
 """Called with hash (32 bytes) and nonce of a signed transaction just before it is broadcast."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Fees:
-    max_fee_wei: int
-    tip_wei: int
 
 
 class Sender:
@@ -85,12 +89,10 @@ class Sender:
         :class:`InsufficientFunds` if the account cannot pay value and gas, :class:`BudgetExceeded`
         if gas costs more than the policy allows, :class:`NetworkError` if the node fails.
         """
-        self._check_balance(call.value_wei)
-        self.connection.call(call, self.address)
-        estimate = self.connection.estimate_gas(call, self.address)
-        gas = estimate * (100 + GAS_MARGIN_PERCENT) // 100 + call.gas_reserve
+        gas = gas_limit(self.connection, call, self.address)
         fees = self._fees()
-        self._check_balance(call.value_wei + gas * fees.max_fee_wei)
+        balance = self.connection.balance_wei(self.address)
+        require_balance(self.address, balance, call.value_wei + gas * fees.max_fee_wei)
         return self._sign_and_broadcast(call, gas, fees, journal)
 
     def wait(self, transaction_hash: bytes, call: ContractCall) -> TransactionReceipt:
@@ -101,30 +103,19 @@ class Sender:
         """
         receipt = self._confirmed(transaction_hash)
         if not receipt.succeeded:
-            raise self._failure_of(call, receipt)
+            raise failure_of(self.connection, call, self.address, receipt)
         return receipt
 
-    def _check_balance(self, needed_wei: int) -> None:
-        balance = self.connection.balance_wei(self.address)
-        if balance < needed_wei:
-            raise InsufficientFunds(
-                f"{checksum(self.address)} has {balance} wei and needs {needed_wei} wei"
-            )
-
-    def _fees(self) -> _Fees:
-        base_fee = self.connection.next_base_fee_wei()
-        tip = self.connection.suggested_tip_wei()
-        max_fee = 2 * base_fee + tip
-        limit = self._policy.fee_per_gas_wei_max
-        if limit is not None and limit < base_fee + tip:
-            raise BudgetExceeded(
-                f"gas costs {base_fee + tip} wei now, over the limit of {limit} wei",
-                hint="Wait for a cheaper moment or raise the limit. Nothing was sent.",
-            )
-        return _Fees(max_fee if limit is None else min(max_fee, limit), tip)
+    def _fees(self) -> Fees:
+        market, limit = fee_market(self.connection), self._policy.fee_per_gas_wei_max
+        usual = market.usual
+        if limit is None:
+            return usual
+        market.require_within(limit)
+        return Fees(min(usual.max_fee_wei, limit), usual.tip_wei)
 
     def _sign_and_broadcast(
-        self, call: ContractCall, gas: int, fees: _Fees, journal: Journal | None
+        self, call: ContractCall, gas: int, fees: Fees, journal: Journal | None
     ) -> bytes:
         with self._nonce_lock:
             for _ in range(_NONCE_ATTEMPTS - 1):
@@ -137,29 +128,19 @@ class Sender:
             return self._broadcast_next(call, gas, fees, journal)
 
     def _broadcast_next(
-        self, call: ContractCall, gas: int, fees: _Fees, journal: Journal | None
+        self, call: ContractCall, gas: int, fees: Fees, journal: Journal | None
     ) -> bytes:
         """Sign with the next nonce and broadcast. The lock must be held."""
         nonce = max(self.connection.next_nonce(self.address), self._next_nonce)
-        signed = self._account.sign_transaction(
-            {
-                "type": 2,
-                "chainId": self.connection.chain_id,
-                "nonce": nonce,
-                "to": checksum(call.to),
-                "value": call.value_wei,
-                "data": call.data,
-                "gas": gas,
-                "maxFeePerGas": fees.max_fee_wei,
-                "maxPriorityFeePerGas": fees.tip_wei,
-            }
+        transaction_hash, raw = sign(
+            self._account, self.connection.chain_id, nonce, call, gas, fees
         )
         if journal is not None:
-            journal(bytes(signed.hash), nonce)
+            journal(transaction_hash, nonce)
         self._next_nonce = 0
-        self._broadcast(bytes(signed.raw_transaction), bytes(signed.hash))
+        self._broadcast(raw, transaction_hash)
         self._next_nonce = nonce + 1
-        return bytes(signed.hash)
+        return transaction_hash
 
     def _broadcast(self, raw_transaction: bytes, transaction_hash: bytes) -> None:
         try:
@@ -170,7 +151,7 @@ class Sender:
                 return
             if isinstance(error, NodeRefused):
                 raise
-            raise _not_confirmed(
+            raise not_confirmed(
                 "the node did not take the transaction", transaction_hash
             ) from error
 
@@ -179,23 +160,18 @@ class Sender:
             return self.connection.has_transaction(transaction_hash)
         except NetworkError as error:
             detail = "the node did not say whether it took the transaction"
-            raise _not_confirmed(detail, transaction_hash) from error
+            raise not_confirmed(detail, transaction_hash) from error
 
     def _confirmed(self, transaction_hash: bytes) -> TransactionReceipt:
-        """Poll, more and more slowly; a node that fails in between is asked again."""
-        deadline = time.monotonic() + self._policy.deadline_seconds
-        pause = _POLL_SECONDS_FIRST
-        while True:
+        """A node that fails in between is asked again."""
+        for _ in pauses(self._policy.deadline_seconds):
             receipt = self._receipt_if_confirmed(transaction_hash)
             if receipt is not None:
                 return receipt
-            if time.monotonic() + pause > deadline:
-                # A transaction that the node dropped leaves its nonce free.
-                self._next_nonce = 0
-                waited = f"not confirmed within {self._policy.deadline_seconds:g} s"
-                raise _not_confirmed(waited, transaction_hash)
-            time.sleep(pause)
-            pause = min(pause * _POLL_GROWTH, _POLL_SECONDS_MAX)
+        # A transaction that the node dropped leaves its nonce free.
+        self._next_nonce = 0
+        waited = f"not confirmed within {self._policy.deadline_seconds:g} s"
+        raise not_confirmed(waited, transaction_hash)
 
     def _receipt_if_confirmed(self, transaction_hash: bytes) -> TransactionReceipt | None:
         try:
@@ -207,23 +183,17 @@ class Sender:
             return None
         return receipt if depth >= self._policy.confirmations else None
 
-    def _failure_of(self, call: ContractCall, receipt: TransactionReceipt) -> ChainReverted:
-        """Why a mined transaction failed, found by running the call again in its block."""
-        transaction_hash = "0x" + receipt.transaction_hash.hex()
-        try:
-            self.connection.call(call, self.address, block=receipt.block_number)
-        except ChainReverted as error:
-            return ChainReverted(
-                error.detail, error=error.error, hint=error.hint, txHash=transaction_hash
-            )
-        except NetworkError:
-            pass
-        return ChainReverted(
-            "the transaction was mined but failed; it passed when tried before",
-            hint="Another transaction came first. Look at the channel's state and try again.",
-            txHash=transaction_hash,
-        )
+
+def pauses(deadline_seconds: float) -> Iterator[None]:
+    """Go on at once, then after longer and longer pauses, until the deadline."""
+    deadline = time.monotonic() + deadline_seconds
+    pause = _POLL_SECONDS_FIRST
+    yield
+    while time.monotonic() + pause <= deadline:
+        time.sleep(pause)
+        yield
+        pause = min(pause * _POLL_GROWTH, _POLL_SECONDS_MAX)
 
 
-def _not_confirmed(detail: str, transaction_hash: bytes) -> NotConfirmed:
+def not_confirmed(detail: str, transaction_hash: bytes) -> NotConfirmed:
     return NotConfirmed(detail, txHash="0x" + transaction_hash.hex())
