@@ -10,17 +10,19 @@ export SOLCX_BINARY_PATH := $(CURDIR)/.solcx
 export APE_DATA_FOLDER := $(CURDIR)/.cache/ape
 export UV_SYSTEM_CERTS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export NO_MKDOCS_2_WARNING := 1
 
 DEV := .venv/.ready
 WEB3_7 := .venv-web3-7/.ready
 APE := .venv-ape/.ready
 PROVE := .venv-prove/.packages
 BENCH := .venv-bench/.packages
+DOCS := .venv-docs/.ready
 NODE := node_modules/.ready
 SOLC := .solcx/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-web3-7 test-ape check contracts gas bench chaos forge fuzz halmos slither mutants coverage docs lock clean
+.PHONY: help demo test test-web3-7 test-ape check contracts gas bench settle-many chaos forge fuzz halmos slither mutants coverage docs lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -55,6 +57,9 @@ gas: $(DEV) ## what each transaction costs, from receipts
 bench: $(DEV) $(BENCH) $(NODE) ## what a voucher and a paid request cost, as ratios, beside peers; writes docs/benchmarks.md
 	$(RUN) -m scripts.bench --write
 
+settle-many: $(DEV) $(NODE) ## a thousand channels settled in batches: transactions, gas, time
+	$(RUN) -m scripts.settle_many
+
 chaos: $(DEV) $(NODE) ## kill a site two hundred times while it is paid; on SQLite, then on PostgreSQL
 	$(RUN) -m scripts.chaos
 
@@ -83,8 +88,10 @@ coverage: $(DEV) $(NODE) $(SOLC) ## all tests but Ape's, with branch coverage
 	.venv/bin/coverage combine --quiet
 	.venv/bin/coverage report
 
-docs: $(DEV) ## every relative link and `make` verb that the docs name exists
+docs: $(DEV) $(DOCS) ## the documentation site in .build/site; every link and verb exists
 	$(RUN) scripts/check_docs.py
+	.venv-docs/bin/python -m mkdocs build --strict --quiet
+	$(RUN) -m scripts.docs.check_site .build/site
 
 # Versions stay as they are unless pyproject.toml asks for others; delete a lock file to take the newest.
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
@@ -96,10 +103,11 @@ lock: .uv/.ready ## write requirements/*.txt and package-lock.json anew
 	$(COMPILE) pyproject.toml --extra dev --group ape --output-file requirements/ape.txt
 	$(COMPILE) --group prove --output-file requirements/prove.txt
 	$(COMPILE) --group bench --output-file requirements/bench.txt
+	$(COMPILE) pyproject.toml --extra all --group docs --output-file requirements/docs.txt
 	npm install --package-lock-only
 
 clean: ## remove the environments and all that was built
-	rm -rf .uv .venv .venv-web3-7 .venv-ape .venv-prove .venv-bench .solcx node_modules .build .cache .hypothesis .import_linter_cache
+	rm -rf .uv .venv .venv-web3-7 .venv-ape .venv-prove .venv-bench .venv-docs .solcx node_modules .build .cache .hypothesis .import_linter_cache
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .coverage .coverage.* htmlcov dist
 
 # Set-up. A `.ready` file says that its folder holds what the lock file beside it in the rule asks for.
@@ -114,13 +122,14 @@ clean: ## remove the environments and all that was built
 .venv-ape/.packages: requirements/ape.txt
 .venv-prove/.packages: requirements/prove.txt
 .venv-bench/.packages: requirements/bench.txt
+.venv-docs/.packages: requirements/docs.txt
 
-.venv/.packages .venv-web3-7/.packages .venv-ape/.packages .venv-prove/.packages .venv-bench/.packages: .uv/.ready
+.venv/.packages .venv-web3-7/.packages .venv-ape/.packages .venv-prove/.packages .venv-bench/.packages .venv-docs/.packages: .uv/.ready
 	test -x $(@D)/bin/python || $(PYTHON) -m venv --without-pip $(@D)
 	$(UV) pip sync --quiet --python $(@D) --require-hashes $(filter requirements/%,$^)
 	@touch $@
 
-.venv/.ready .venv-web3-7/.ready .venv-ape/.ready: %/.ready: %/.packages pyproject.toml requirements/build.txt
+.venv/.ready .venv-web3-7/.ready .venv-ape/.ready .venv-docs/.ready: %/.ready: %/.packages pyproject.toml requirements/build.txt
 	$(UV) pip install --quiet --python $(@D) --no-deps --build-constraints requirements/build.txt --editable .
 	@touch $@
 

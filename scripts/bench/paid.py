@@ -15,7 +15,7 @@ from scripts.bench.figures import Cell, Findings, Ratio, Table, Target, medians
 from scripts.bench.load import Endpoint, Load, Replay, Sample, generate
 from scripts.bench.processes import Child, child, cpu_seconds
 from scripts.bench.scene import enter, payers_of
-from scripts.bench.site import PAYEE, Place, quiet_chain, run_hello, run_site
+from scripts.bench.site import PAYEE, Place, follow_once, quiet_chain, run_hello, run_site
 
 CHANNELS = (1, 50)
 IN_FLIGHT = (1, 64, 512)
@@ -143,6 +143,7 @@ def site(
 def enter_payers(lab: Lab, url: str) -> None:
     """Have the store know the channels that are paid from."""
     with closing(open_store(url)) as store:
+        follow_once(lab.place, store)
         for count in CHANNELS:
             enter(store, payers_of(lab.place.deployment, PAYEE, count))
 

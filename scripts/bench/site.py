@@ -9,14 +9,19 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from channelpay.chain.connection import connect
+from channelpay.chain.contract import PaymentChannelsContract
 from channelpay.chain.deploy import deploy
 from channelpay.chain.sender import Sender
 from channelpay.payee import Payee, PaymentMiddleware, PriceRule
 from channelpay.payee.asgi import App, Receive, Scope, Send
+from channelpay.payee.chain_link import ChainLink
+from channelpay.payee.follower import Follower
 from channelpay.payee.server import Service, listen, serve
+from channelpay.payee.terms import ETHER, Terms
 from channelpay.protocol.keccak import keccak256
 from channelpay.protocol.text import to_hex
 from channelpay.protocol.types import Address, Deployment
+from channelpay.store import Store
 from channelpay.testing.accounts import deployer_account
 from channelpay.testing.devchain import DevChain, embedded_chain_process
 from scripts.bench.scene import PATH, PRICE_TEXT
@@ -67,6 +72,15 @@ def payee_of(place: Place, store: str) -> Payee:
         store=store,
         challenge_secret=CHALLENGE_SECRET,
     )
+
+
+def follow_once(place: Place, store: Store) -> None:
+    """Have the books know how far the chain is: channels that are entered then, and of which the
+    chain knows nothing, are not asked for.
+    """
+    contract = PaymentChannelsContract(connect(place.rpc_url), place.deployment)
+    terms = Terms(place.deployment, PAYEE, (ETHER,))
+    Follower(terms, ChainLink(contract), store).step()
 
 
 def run_hello(pipe: Connection[Any, Any]) -> None:

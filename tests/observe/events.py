@@ -77,6 +77,10 @@ def every_event(observer: Observer) -> None:
     observer.settle_failed("transaction-reverted")
     observer.followed(90, 100)
     observer.follow_failed("wrong-chain")
+    observer.worked(works=True)
+    observer.gas_paid(30_000_000_000_000_000)
+    observer.gas_money(1_250_000_000_000_000_000, 2)
+    observer.alerted("deadline-near", began=True, active=True)
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:

@@ -100,9 +100,27 @@ def test_a_scrape_has_every_event_in_its_metric() -> None:
         ("settle", "transaction-reverted"): 1,
         ("follow", "wrong-chain"): 1,
     }
-    assert value(found, "watcher_block") == 90
+    assert value(found, "follower_block") == 90
     assert value(found, "chain_block") == 100
-    assert value(found, "watcher_seen_timestamp_seconds") >= begun - 1
+    assert value(found, "follower_seen_timestamp_seconds") >= begun - 1
+    assert value(found, "daemon_works") == 1
+    assert value(found, "gas_paid_ether_total") == pytest.approx(0.03)
+    assert value(found, "gas_money_ether") == 1.25
+    assert value(found, "transactions_pending") == 2
+    assert value(found, "alerts_total", {"alert": "deadline-near"}) == 1
+    assert value(found, "alert_active", {"alert": "deadline-near"}) == 1
+
+
+def test_an_alert_is_active_until_the_last_one_of_its_name_is_over() -> None:
+    with running(BooksOfNumbers()) as observer:
+        observer.alerted("deadline-near", began=True, active=True)
+        observer.alerted("deadline-near", began=False, active=True)
+        one = {"alert": "deadline-near"}
+        registry = observer.registry
+        assert registry.get_sample_value("channelpay_alert_active", one) == 1
+        observer.alerted("deadline-near", began=False, active=False)
+        assert registry.get_sample_value("channelpay_alert_active", one) == 0
+        assert registry.get_sample_value("channelpay_alerts_total", one) == 1
 
 
 def failures(found: Samples) -> dict[tuple[str, str], float]:
@@ -314,7 +332,7 @@ def test_one_scrape_shows_all_workers() -> None:
     assert value(found, "commit_seconds_bucket", {"le": "0.00025"}) == 2
     assert value(found, "orders_waiting") == 11
     assert value(found, "unsettled", IN_DOLLARS) == 7  # the same books, not twice as much
-    assert value(found, "watcher_block") == 99  # one that follows is enough
+    assert value(found, "follower_block") == 99  # one that follows is enough
     assert value(found, "chain_block") == 100
     assert not any("pid" in dict(labels) for _, labels in found)
 
@@ -326,7 +344,7 @@ def test_of_a_worker_that_ended_what_it_counted_stays_and_its_queue_goes() -> No
         found = scraped(address)
     assert value(found, "charged_total", IN_DOLLARS) == 1.75
     assert value(found, "orders_waiting") == 101
-    assert value(found, "watcher_block") == 98
+    assert value(found, "follower_block") == 98
 
 
 def test_the_workers_folder_is_there_as_long_as_they_are() -> None:

@@ -20,7 +20,7 @@ class Recorder(Observer):
 
     def __getattribute__(self, name: str) -> object:
         if name in EVENTS:
-            return lambda *values: self.calls.append((name, *values))
+            return lambda *values, **named: self.calls.append((name, *values, *named.items()))
         return super().__getattribute__(name)
 
 

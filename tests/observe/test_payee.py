@@ -99,7 +99,7 @@ async def test_top_ups_and_closes_are_counted_with_what_they_move(
     assert outcomes(found) == {"paid": 2, "topped-up": 1, "closed": 1}
 
 
-async def test_the_watcher_says_how_far_it_is(
+async def test_the_follower_says_how_far_it_is(
     furnished: FurnishedChain, payer: Payer, tmp_path: Path
 ) -> None:
     with observed(furnished, payer, tmp_path) as (shop, metrics):
@@ -108,7 +108,7 @@ async def test_the_watcher_says_how_far_it_is(
 
         def arrived() -> bool:
             found = read(metrics.registry)
-            return value(found, "watcher_block") == value(found, "chain_block") == latest
+            return value(found, "follower_block") == value(found, "chain_block") == latest
 
         await asyncio.to_thread(wait_for, arrived)
 

@@ -22,6 +22,7 @@ from channelpay.chain.types import TransactionReceipt
 from channelpay.errors import ChainReverted, ChannelPayError, InputError, TooFewConfirmations
 from channelpay.observe import Observer
 from channelpay.payee import Payee, PaymentMiddleware, PriceRule
+from channelpay.payee.acceptance import Acceptance, Guard
 from channelpay.payee.asgi import Message, Receive, Scope, Send
 from channelpay.payee.chain_link import ChainLink
 from channelpay.payee.closer import Closer
@@ -33,6 +34,7 @@ from channelpay.protocol.eip712 import VoucherSigner
 from channelpay.protocol.reader import CredentialReader, Reading
 from channelpay.protocol.rules import ChannelRecord
 from channelpay.protocol.types import (
+    GRACE_SECONDS_CANONICAL,
     NATIVE,
     Address,
     Channel,
@@ -149,7 +151,10 @@ class Booth:
         self.store = MemoryStore()
         self.closer = ReluctantCloser()
         link, closer = cast(ChainLink, NoChain()), cast(Closer, self.closer)
-        verifier = Verifier(TERMS, self.issuer, self.store, link, closer, lambda: NOW, Observer())
+        guard = Guard(Acceptance(), self.store, "followed", GRACE_SECONDS_CANONICAL, lambda: NOW)
+        verifier = Verifier(
+            TERMS, self.issuer, self.store, link, closer, lambda: NOW, Observer(), guard
+        )
         table, resources = PriceTable(RULES, TERMS.tokens), ExitStack()
         resources.callback(verifier.close)
         observer = Observer()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from channelpay.chain.connection import NodeRefused
-from channelpay.chain.sender import Sender, SendPolicy
+from channelpay.chain import endpoints
+from channelpay.chain.connection import Connection, NodeRefused
+from channelpay.chain.sender import Sender
 from channelpay.errors import (
     AmountExceedsDeposit,
     ChainReverted,
@@ -28,6 +31,7 @@ from channelpay.errors import (
     MalformedCredential,
     MalleableSignature,
     MethodUnsupported,
+    NetworkError,
     OtherChain,
     PaymentRefused,
     PaymentRequired,
@@ -58,6 +62,16 @@ from tests.payee.shop import (
     Shop,
     challenges_of,
     opened_shop,
+)
+from tests.support.rpc_faults import (
+    Contradicting,
+    Down,
+    Fault,
+    Malformed,
+    Refusing,
+    Resetting,
+    TooManyRequests,
+    faulty_node,
 )
 
 pytestmark = pytest.mark.anyio
@@ -585,21 +599,65 @@ async def test_a_payee_without_its_key_does_not_close_on_request(
         assert (await shop.pay(channel, PRICE)).status_code == 200
 
 
+NODE_FAULTS = {
+    "down": Down(),
+    "resetting": Resetting(),
+    "erring": Refusing(),
+    "rate-limited": TooManyRequests(),
+    "making no sense": Malformed(b"<html>It works!</html>"),
+}
+
+
+@pytest.mark.parametrize("fault", NODE_FAULTS.values(), ids=NODE_FAULTS.keys())
 async def test_trouble_with_the_chain_is_not_the_payers_bill(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
+    furnished: FurnishedChain, payer: Payer, tmp_path: Path, fault: Fault
 ) -> None:
-    known, unknown = await shop.opened(), shop.payer.open()
-    connection = shop.payee._verifier._link.contract.connection
-    # Port 9 is discard: nothing answers there.
-    monkeypatch.setattr(connection._web3.provider, "endpoint_uri", "http://127.0.0.1:9")
+    with (
+        faulty_node(furnished.chain.rpc_url) as node,
+        opened_shop(furnished, tmp_path, payer, rpc=node.url) as shop,
+    ):
+        known, unknown = await shop.opened(), shop.payer.open()
+        node.behave(fault)
 
-    header = shop.header(unknown.open_payload(PRICE), source=unknown.source)
-    response = await shop.get("/page", header)
+        header = shop.header(unknown.open_payload(PRICE), source=unknown.source)
+        response = await shop.get("/page", header)
 
-    assert (response.status_code, response.json()["code"]) == (503, "network")
-    assert int(response.headers["retry-after"]) > 0
-    assert challenges_of(response) == []
-    assert (await shop.pay(known, PRICE)).status_code == 200
+        assert (response.status_code, response.json()["code"]) == (503, "network")
+        assert int(response.headers["retry-after"]) > 0
+        assert challenges_of(response) == []
+        assert (await shop.pay(known, PRICE)).status_code == 200
+        node.behave()
+        await _served_again(shop, header)
+
+
+async def test_nodes_that_contradict_each_other_are_not_the_payers_bill(
+    furnished: FurnishedChain, payer: Payer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoints, "SURVEY_SECONDS", 0.0)
+    with (
+        faulty_node(furnished.chain.rpc_url) as liar,
+        opened_shop(furnished, tmp_path, payer, rpc=[furnished.chain.rpc_url, liar.url]) as shop,
+    ):
+        known, unknown = await shop.opened(), shop.payer.open()
+        liar.behave(Contradicting(since=1))
+
+        header = shop.header(unknown.open_payload(PRICE), source=unknown.source)
+        response = await shop.get("/page", header)
+
+        assert response.status_code == 503
+        assert challenges_of(response) == []
+        assert (await shop.pay(known, PRICE)).status_code == 200
+        liar.behave()
+        await _served_again(shop, header)
+
+
+async def _served_again(shop: Shop, header: str) -> None:
+    """A node that failed is left alone for a moment."""
+    deadline = time.monotonic() + 20
+    while (response := await shop.get("/page", header)).status_code != 200:
+        assert response.status_code == 503
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
 
 
 async def test_what_the_node_says_is_not_for_the_public(
@@ -646,13 +704,23 @@ async def test_a_close_that_the_chain_does_not_take_leaves_the_channel_usable(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     channel = await shop.opened()
-    connection = shop.payee._verifier._link.contract.connection
     with monkeypatch.context() as patched:
-        patched.setattr(connection._web3.provider, "endpoint_uri", "http://127.0.0.1:9")
+        patched.setattr(Connection, "estimate_gas", _away)
         response = await shop.close(channel, 0)
 
     assert response.status_code == 503
     assert (await shop.pay(channel, PRICE)).status_code == 200
+
+
+def _away(*_: object) -> int:
+    raise NetworkError("the node is away")
+
+
+@pytest.fixture
+def quiet(furnished: FurnishedChain, payer: Payer, tmp_path: Path) -> Iterator[Shop]:
+    """A shop in which nobody looks after transactions."""
+    with opened_shop(furnished, tmp_path, payer, watches=False) as shop:
+        yield shop
 
 
 def _lose_transactions(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
@@ -660,23 +728,24 @@ def _lose_transactions(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> list[byte
     closer = shop.payee._verifier._closer
     assert closer is not None
     held: list[bytes] = []
-    monkeypatch.setattr(closer._sender, "_broadcast", lambda raw, hash_: held.append(raw))
-    monkeypatch.setattr(closer._sender, "_policy", SendPolicy(deadline_seconds=0.1))
+    wait = closer.sender.wait
+    monkeypatch.setattr(Connection, "send_raw_transaction", lambda _, raw: held.append(raw))
+    monkeypatch.setattr(closer.sender, "wait", lambda number: wait(number, 0.1))
     return held
 
 
 async def test_after_a_close_that_was_not_confirmed_no_voucher_is_taken(
-    shop: Shop, furnished: FurnishedChain, payer: Payer, tmp_path: Path
+    quiet: Shop, furnished: FurnishedChain, payer: Payer, tmp_path: Path
 ) -> None:
-    channel = await shop.opened()
+    shop, channel = quiet, await quiet.opened()
     await shop.pay(channel, PRICE)
     with pytest.MonkeyPatch.context() as patched:
         held = _lose_transactions(shop, patched)
         response = await shop.close(channel, PRICE)
-    assert (response.status_code, len(held)) == (503, 1)
+    assert (response.status_code, len({*held})) == (503, 1)
 
     refused = await shop.pay(channel, 2 * PRICE)
-    with opened_shop(furnished, tmp_path, payer) as another_worker:
+    with opened_shop(furnished, tmp_path, payer, watches=False) as another_worker:
         refused_there = await another_worker.pay(channel, 3 * PRICE)
 
     assert refused.json()["code"] == refused_there.json()["code"] == ChannelClosing.code
@@ -685,28 +754,16 @@ async def test_after_a_close_that_was_not_confirmed_no_voucher_is_taken(
     assert view.state.settled == shop.spent(channel) == PRICE
 
 
-async def test_a_close_that_was_not_confirmed_may_be_asked_for_again(shop: Shop) -> None:
-    channel = await shop.opened()
+async def test_a_close_that_was_not_confirmed_may_be_asked_for_again(quiet: Shop) -> None:
+    shop, channel = quiet, await quiet.opened()
     await shop.pay(channel, PRICE)
     with pytest.MonkeyPatch.context() as patched:
-        _lose_transactions(shop, patched)
-        await shop.close(channel, PRICE)
+        held = _lose_transactions(shop, patched)
+        unconfirmed = [await shop.close(channel, PRICE) for _ in range(2)]
+    assert {answer.status_code for answer in unconfirmed} == {503}
+    assert len({*held}) == 1
+    assert (await shop.pay(channel, 2 * PRICE)).json()["code"] == ChannelClosing.code
 
     response = await shop.close(channel, PRICE)
 
     assert (response.status_code, response.json()["settled"]) == (200, str(PRICE))
-
-
-async def test_a_repeated_close_that_fails_does_not_call_off_the_unconfirmed_one(
-    shop: Shop,
-) -> None:
-    channel = await shop.opened()
-    with pytest.MonkeyPatch.context() as patched:
-        _lose_transactions(shop, patched)
-        await shop.close(channel, PRICE)
-    connection = shop.payee._verifier._link.contract.connection
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(connection._web3.provider, "endpoint_uri", "http://127.0.0.1:9")
-        assert (await shop.close(channel, PRICE)).json()["code"] == "network"
-
-    assert (await shop.pay(channel, 2 * PRICE)).json()["code"] == ChannelClosing.code

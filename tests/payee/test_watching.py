@@ -1,111 +1,64 @@
-"""What the payee learns from the chain by itself, and how it takes its money there."""
+"""What the payee learns from the chain by itself."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from eth_account import Account
+from hypothesis import given
+from hypothesis import strategies as st
 
 from channelpay.chain.connection import Connection, connect
-from channelpay.chain.contract import Erc20, PaymentChannelsContract
-from channelpay.chain.sender import Sender
+from channelpay.chain.contract import PaymentChannelsContract
+from channelpay.chain.events import BlockCursor
 from channelpay.errors import (
-    ChainReverted,
+    ChainBehind,
     ChannelClosing,
     ChannelNotFound,
-    ChannelPayError,
     ConfigError,
     NetworkError,
-    PaymentRefused,
 )
-from channelpay.payee import watcher as watcher_module
+from channelpay.payee import daemon as daemon_module
+from channelpay.payee import follower as follower_module
+from channelpay.payee.acceptance import Confirmations, Followed
 from channelpay.payee.chain_link import ChainLink
-from channelpay.payee.closer import Closer
-from channelpay.payee.terms import Terms, Token
-from channelpay.payee.watcher import Watcher
-from channelpay.protocol.rules import ChannelRecord, Purchase
+from channelpay.payee.follower import DENSE_BLOCKS, Follower, _extended, followed_cursor
+from channelpay.payee.terms import ETHER, Terms
 from channelpay.protocol.types import ABSENT, ChannelStatus
-from channelpay.store import MemoryStore
 from channelpay.testing import embedded_chain
 from channelpay.testing.furnished import FurnishedChain, furnish
+from tests.payee.office import Office, office_on
 from tests.payee.shop import DEPOSIT, PRICE, OpenChannel, Payer, Shop, opened_shop, wait_for
-
-
-@dataclass
-class Office:
-    """A payee's back office: books in memory, a link to the chain, the payee's key."""
-
-    payer: Payer
-    store: MemoryStore
-    terms: Terms
-    link: ChainLink
-    closer: Closer
-
-    def watcher(self, closer: Closer | None = None) -> Watcher:
-        return Watcher(self.terms, self.link, self.store, closer)
-
-    def channel(self, cumulative: int = 0, deposit: int = DEPOSIT) -> OpenChannel:
-        """An open channel in the books, with one voucher that bought something."""
-        channel = self.payer.open(deposit)
-        view = self.link.opened(channel.id, channel.channel, channel.transaction_hash)
-        self.store.add_channel(channel.id, channel.channel, view).result()
-        if cumulative:
-            self.buy(channel, cumulative)
-        return channel
-
-    def buy(self, channel: OpenChannel, cumulative: int) -> None:
-        voucher = channel.sign(cumulative)
-        purchase = Purchase(voucher, PRICE, "GET /page", 0, str(cumulative))
-        (answer,) = self.store.accept([purchase]).result()
-        if isinstance(answer, ChannelPayError):
-            raise answer
-
-    def record(self, channel: OpenChannel) -> ChannelRecord:
-        record = self.store.record(channel.id)
-        assert record is not None
-        return record
-
-    def payee_tokens(self) -> int:
-        connection = self.link.contract.connection
-        return Erc20(connection, self.terms.tokens[0].address).balance(self.terms.payee)
+from tests.support.rpc_faults import Contradicting, StaleHead, faulty_node
 
 
 @pytest.fixture
 def office(furnished: FurnishedChain, payer: Payer) -> Office:
-    return _office(furnished, payer)
-
-
-def _office(furnished: FurnishedChain, payer: Payer, confirmations: int = 1) -> Office:
-    connection = connect(furnished.chain.rpc_url)
-    contract = PaymentChannelsContract(connection, furnished.deployment)
-    account = furnished.chain.accounts[2]
-    token = Token(furnished.token, "TUSD", 6)
-    terms = Terms(furnished.deployment, account.address, (token,))
-    store, link = MemoryStore(), ChainLink(contract, confirmations)
-    sender = Sender(connection, Account.from_key(account.private_key))
-    return Office(payer, store, terms, link, Closer(link, sender, store))
+    """Has followed the chain up to now."""
+    office = office_on(furnished, payer)
+    office.follow()
+    return office
 
 
 def test_a_top_up_that_nobody_told_is_entered(office: Office) -> None:
-    channel, watcher = office.channel(), office.watcher()
-    watcher.step()
+    channel, follower = office.channel(), office.follower()
+    follower.step()
 
     office.payer.top_up(channel, PRICE)
-    watcher.step()
+    follower.step()
 
     assert office.record(channel).chain.deposit == DEPOSIT + PRICE
 
 
 def test_vouchers_on_a_channel_whose_close_is_requested_are_refused(office: Office) -> None:
-    channel, watcher = office.channel(PRICE), office.watcher()
-    watcher.step()
+    channel, follower = office.channel(PRICE), office.follower()
+    follower.step()
 
     office.payer.request_close(channel)
-    watcher.step()
+    follower.step()
 
     assert office.record(channel).chain.status is ChannelStatus.CLOSING
     with pytest.raises(ChannelClosing):
@@ -113,222 +66,368 @@ def test_vouchers_on_a_channel_whose_close_is_requested_are_refused(office: Offi
 
 
 def test_a_close_request_taken_back_opens_the_channel_again(office: Office) -> None:
-    channel, watcher = office.channel(PRICE), office.watcher()
-    watcher.step()
+    channel, follower = office.channel(PRICE), office.follower()
     office.payer.request_close(channel)
-    watcher.step()
+    follower.step()
 
     office.payer.top_up(channel, PRICE)
-    watcher.step()
+    follower.step()
 
     office.buy(channel, 2 * PRICE)
     assert office.record(channel).chain.status is ChannelStatus.OPEN
 
 
-def test_a_requested_close_is_answered_with_the_best_voucher(office: Office) -> None:
-    channel, watcher = office.channel(3 * PRICE), office.watcher(office.closer)
-    watcher.step()
-    before = office.payee_tokens()
+def test_a_settlement_and_a_close_by_whomever_are_entered(office: Office) -> None:
+    settled, closed, follower = office.channel(PRICE), office.channel(PRICE), office.follower()
+    follower.step()
 
-    office.payer.request_close(channel)
-    watcher.step()
+    office.settle(settled)
+    office.close(closed)
+    follower.step()
 
-    chain = office.record(channel).chain
-    assert (chain.status, chain.settled) == (ChannelStatus.FINALIZED, 3 * PRICE)
-    assert office.payee_tokens() - before == 3 * PRICE
-
-
-def test_a_requested_close_without_vouchers_is_left_to_the_payer(office: Office) -> None:
-    channel, watcher = office.channel(), office.watcher(office.closer)
-    watcher.step()
-
-    office.payer.request_close(channel)
-    watcher.step()
-
-    assert office.record(channel).chain.status is ChannelStatus.CLOSING
+    assert office.record(settled).chain.settled == PRICE
+    assert office.record(settled).chain.status is ChannelStatus.OPEN
+    assert office.record(closed).chain.status is ChannelStatus.FINALIZED
 
 
-def test_a_close_that_was_owed_at_the_last_stop_is_made_at_the_next_start(office: Office) -> None:
-    channel, without_key = office.channel(PRICE), office.watcher()
-    without_key.step()
-    office.payer.request_close(channel)
-    without_key.step()
+def test_a_close_is_entered_whole_though_the_next_channel_has_its_slot(office: Office) -> None:
+    channel, follower = office.channel(PRICE), office.follower()
+    follower.step()
 
-    office.watcher(office.closer).step()
+    office.close(channel)
+    following = channel.channel.with_epoch(channel.channel.epoch + 1)
+    office.payer.open(salt=following.salt)
+    follower.step()
 
-    assert office.record(channel).chain.status is ChannelStatus.FINALIZED
-
-
-def test_a_close_that_fails_is_tried_again_and_holds_no_other_up(
-    office: Office, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    channels = [office.channel(PRICE), office.channel(PRICE)]
-    watcher = office.watcher(office.closer)
-    watcher.step()
-    for channel in channels:
-        office.payer.request_close(channel)
-    close, tried = office.closer.close, []
-
-    def fail_once_each(record: ChannelRecord) -> object:
-        tried.append(record.channel_id)
-        if tried.count(record.channel_id) == 1:
-            raise NetworkError("the node is away")
-        return close(record)
-
-    monkeypatch.setattr(office.closer, "close", fail_once_each)
-    watcher.step()
-    assert {*tried} == {channel.id for channel in channels}
-    watcher.step()
-
-    states = {office.record(channel).chain.status for channel in channels}
-    assert states == {ChannelStatus.FINALIZED}
+    state = office.record(channel).chain
+    assert (state.status, state.settled) == (ChannelStatus.FINALIZED, PRICE)
+    assert state.deposit == DEPOSIT
 
 
-def test_where_a_close_is_reverted_the_payee_is_settled(
-    office: Office, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A payer's wallet can make every close fail: it is not to keep what it owes."""
-    channel = office.channel(PRICE)
-    watcher = office.watcher(office.closer)
-    watcher.step()
-    office.payer.request_close(channel)
-
-    def reverted(record: ChannelRecord) -> object:
-        raise ChainReverted(error="GasTooLow")
-
-    monkeypatch.setattr(office.closer, "close", reverted)
-    watcher.step()
-
-    assert office.record(channel).chain.settled == PRICE
-
-
-def test_what_happened_while_nobody_watched_is_read_at_the_next_start(office: Office) -> None:
+def test_what_happened_while_nobody_followed_is_read_at_the_next_start(office: Office) -> None:
     channel = office.channel()
-    office.watcher().step()
+    office.follow()
 
     office.payer.top_up(channel, PRICE)
-    office.watcher().step()
+    office.payer.furnished.chain.mine(3)
+    office.follow()
 
     assert office.record(channel).chain.deposit == DEPOSIT + PRICE
 
 
-def test_a_top_up_counts_for_the_watcher_once_it_is_confirmed(
+def test_after_a_long_absence_every_live_channel_is_asked_for(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel = office.channel()
+    office.follow()
+    monkeypatch.setattr(follower_module, "CATCH_UP_BLOCKS_MAX", 2)
+
+    office.payer.request_close(channel)
+    office.payer.furnished.chain.mine(3)
+    monkeypatch.setattr(Follower, "_events", _not_to_be_asked)
+    office.follow()
+
+    assert office.record(channel).chain.status is ChannelStatus.CLOSING
+
+
+def _not_to_be_asked(*_: object) -> Any:
+    raise AssertionError
+
+
+def test_books_that_nobody_followed_before_are_brought_up_to_date(
     furnished: FurnishedChain, payer: Payer
 ) -> None:
-    office = _office(furnished, payer, confirmations=3)
+    office = office_on(furnished, payer)
+    channel = office.channel(PRICE)
+    office.payer.request_close(channel)
+    furnished.chain.mine(2)
+
+    office.follow()
+
+    assert office.record(channel).chain.status is ChannelStatus.CLOSING
+
+
+def test_a_top_up_counts_for_the_follower_once_it_is_confirmed(
+    furnished: FurnishedChain, payer: Payer
+) -> None:
+    office = office_on(furnished, payer, confirmations=3)
     channel = payer.open()
     furnished.chain.mine(2)
-    view = office.link.opened(channel.id, channel.channel, channel.transaction_hash)
-    office.store.add_channel(channel.id, channel.channel, view).result()
-    watcher = office.watcher()
-    watcher.step()
+    office.enter(channel)
+    follower = office.follower()
+    follower.step()
 
     payer.top_up(channel, PRICE)
-    watcher.step()
+    follower.step()
     too_early = office.record(channel).chain.deposit
     furnished.chain.mine()
     payer.top_up(channel, PRICE)
-    watcher.step()
+    follower.step()
     beside_a_fresh_one = office.record(channel).chain.deposit
     furnished.chain.mine(2)
-    watcher.step()
+    follower.step()
 
     assert (too_early, beside_a_fresh_one) == (DEPOSIT, DEPOSIT + PRICE)
     assert office.record(channel).chain.deposit == DEPOSIT + 2 * PRICE
 
 
+def test_a_top_up_that_waits_for_confirmations_outlives_a_restart(
+    furnished: FurnishedChain, payer: Payer
+) -> None:
+    office = office_on(furnished, payer, confirmations=3)
+    channel = payer.open()
+    furnished.chain.mine(2)
+    office.enter(channel)
+
+    payer.top_up(channel, PRICE)
+    office.follow()
+    furnished.chain.mine(2)
+    office.follow()
+
+    assert office.record(channel).chain.deposit == DEPOSIT + PRICE
+
+
+def test_large_amounts_take_more_confirmations_also_in_small_pieces(
+    furnished: FurnishedChain, payer: Payer
+) -> None:
+    steps = Confirmations(1, {furnished.token: [(3 * PRICE, 4)]})
+    office = office_on(furnished, payer, steps)
+    channel, follower = payer.open(PRICE), office.follower()
+    office.enter(channel)
+    follower.step()
+
+    payer.top_up(channel, PRICE)
+    follower.step()
+    small = office.record(channel).chain.deposit
+    payer.top_up(channel, PRICE)
+    follower.step()
+    together = office.record(channel).chain.deposit
+    furnished.chain.mine(3)
+    follower.step()
+
+    assert (small, together) == (2 * PRICE, 2 * PRICE)
+    assert office.record(channel).chain.deposit == 3 * PRICE
+
+
+def test_a_close_request_counts_at_once_whatever_deposits_take(
+    furnished: FurnishedChain, payer: Payer
+) -> None:
+    office = office_on(furnished, payer, confirmations=3)
+    channel = payer.open()
+    furnished.chain.mine(2)
+    office.enter(channel)
+    office.follow()
+
+    payer.request_close(channel)
+    office.follow()
+
+    assert office.record(channel).chain.status is ChannelStatus.CLOSING
+
+
 def test_after_a_reorganisation_the_books_say_what_the_chain_says_now() -> None:
     with embedded_chain() as chain:
         furnished = furnish(chain)
-        office = _office(furnished, Payer(furnished))
-        watcher = office.watcher()
+        office = office_on(furnished, Payer(furnished))
+        follower = office.follower()
         channel = office.channel()
-        watcher.step()
+        follower.step()
         snapshot = chain.snapshot()
         office.payer.request_close(channel)
-        watcher.step()
+        follower.step()
         assert office.record(channel).chain.status is ChannelStatus.CLOSING
 
         chain.revert(snapshot)
         chain.mine(3)
-        watcher.step()
+        follower.step()
 
         assert office.record(channel).chain.status is ChannelStatus.OPEN
-        office.payer.sender._next_nonce = 0
+        office.forget_nonces()
         office.payer.top_up(channel, PRICE)
-        watcher.step()
+        follower.step()
         assert office.record(channel).chain.deposit == DEPOSIT + PRICE
 
 
-def test_an_opening_that_a_reorganisation_mines_again_keeps_the_channel_usable() -> None:
+def test_a_reorganisation_while_nobody_followed_is_noticed_at_the_next_start() -> None:
     with embedded_chain() as chain:
         furnished = furnish(chain)
-        office = _office(furnished, Payer(furnished))
-        watcher = office.watcher()
-        snapshot = chain.snapshot()
+        office = office_on(furnished, Payer(furnished))
+        office.follow()
         channel = office.channel()
-        watcher.step()
+        office.follow()
+        snapshot = chain.snapshot()
+        office.payer.request_close(channel)
+        office.follow()
 
         chain.revert(snapshot)
         chain.mine(3)
-        watcher.step()
-        assert office.record(channel).chain.status is ChannelStatus.ABSENT
-        with pytest.raises(ChannelNotFound):
-            office.buy(channel, PRICE)
-        office.payer.sender._next_nonce = 0
-        office.payer.sender.send(office.payer.contract.open(channel.channel, DEPOSIT))
-        watcher.step()
+        office.follow()
 
-        office.buy(channel, DEPOSIT)
-        assert office.record(channel).chain.deposit == DEPOSIT
+        assert office.record(channel).chain.status is ChannelStatus.OPEN
+
+
+def test_a_channel_entered_beside_the_follower_is_unlearned_with_its_block() -> None:
+    """The follower never read the block that the channel was opened in."""
+    with embedded_chain() as chain:
+        furnished = furnish(chain)
+        office = office_on(furnished, Payer(furnished))
+        office.follow()
+        snapshot = chain.snapshot()
+        channel = office.channel(PRICE)
+
+        chain.revert(snapshot)
+        chain.mine(3)
+        office.follow()
+
+        assert office.record(channel).chain == ABSENT
+        with pytest.raises(ChannelNotFound):
+            office.buy(channel, 2 * PRICE)
 
 
 def test_a_channel_opened_anew_with_more_holds_what_it_holds_now() -> None:
     with embedded_chain() as chain:
         furnished = furnish(chain)
-        office = _office(furnished, Payer(furnished))
-        watcher = office.watcher()
+        office = office_on(furnished, Payer(furnished))
+        follower = office.follower()
+        follower.step()
         snapshot = chain.snapshot()
         channel = office.channel()
-        watcher.step()
+        follower.step()
         chain.revert(snapshot)
         chain.mine(3)
-        watcher.step()
+        follower.step()
 
-        office.payer.sender._next_nonce = 0
+        office.forget_nonces()
         office.payer.sender.send(office.payer.contract.open(channel.channel, 2 * DEPOSIT))
-        watcher.step()
+        follower.step()
 
         assert office.record(channel).chain.deposit == 2 * DEPOSIT
 
 
-def test_a_node_that_does_not_know_the_channel_takes_nothing_of_its_deposit(
+def test_a_chain_that_shares_nothing_with_the_trail_is_read_from_scratch(office: Office) -> None:
+    channel = office.channel()
+    office.follow()
+    name = office.follower()._trail_cursor
+    office.payer.request_close(channel)
+    office.store.save_cursor(name, f"1:{'00' * 32} 2:{'11' * 32}").result()
+
+    office.follow()
+
+    assert office.record(channel).chain.status is ChannelStatus.CLOSING
+
+
+def test_a_node_that_is_late_unlearns_nothing_and_is_not_followed(
+    furnished: FurnishedChain, payer: Payer
+) -> None:
+    with faulty_node(furnished.chain.rpc_url) as node:
+        office = office_on(furnished, payer)
+        contract = PaymentChannelsContract(connect(node.url), furnished.deployment)
+        office.link = ChainLink(contract)
+        channel = office.channel()
+        head = node.head()
+        payer.request_close(channel)
+        furnished.chain.mine()
+        office.follow()
+        followed = office.store.cursor(followed_cursor(office.terms))
+
+        node.behave(StaleHead(head))
+        with pytest.raises(ChainBehind):
+            office.follow()
+
+        assert office.record(channel).chain.status is ChannelStatus.CLOSING
+        assert office.store.cursor(followed_cursor(office.terms)) == followed
+        node.behave()
+        office.follow()
+
+
+def test_a_node_that_contradicts_what_was_read_changes_nothing_that_is_so(
+    furnished: FurnishedChain, payer: Payer
+) -> None:
+    with faulty_node(furnished.chain.rpc_url) as node:
+        office = office_on(furnished, payer)
+        contract = PaymentChannelsContract(connect(node.url), furnished.deployment)
+        office.link = ChainLink(contract)
+        office.follow()
+        channel = office.channel(PRICE)
+        office.follow()
+        before = office.record(channel)
+
+        for faults in ((Contradicting(since=node.head()),), ()):
+            node.behave(*faults)
+            office.follow()
+            assert office.record(channel) == before
+
+
+def test_a_step_that_failed_is_made_up_for_by_the_next(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    channel, watcher = office.channel(PRICE), office.watcher()
-    watcher.step()
-    views = office.link.views
+    channel = office.channel()
+    office.follow()
+    office.payer.request_close(channel)
+
+    def away(*_: object) -> object:
+        raise NetworkError("away")
+
     with monkeypatch.context() as patched:
-        patched.setattr(
-            office.link, "views", lambda some: [replace(v, state=ABSENT) for v in views(some)]
-        )
-        office.payer.request_close(channel)
-        watcher.step()
-    assert office.record(channel).chain.status is ChannelStatus.ABSENT
+        patched.setattr(ChainLink, "views", away)
+        with pytest.raises(NetworkError):
+            office.follow()
+    assert office.record(channel).chain.status is ChannelStatus.OPEN
+    office.follow()
 
-    taken = office.closer.settle(office.record(channel))
+    assert office.record(channel).chain.status is ChannelStatus.CLOSING
 
-    assert (taken.record.chain.status, taken.record.chain.deposit) == (
-        ChannelStatus.CLOSING,
-        DEPOSIT,
-    )
+
+def test_how_far_it_is_says_when_and_the_time_of_the_head(office: Office) -> None:
+    Follower(office.terms, office.link, office.store, now=lambda: 1234.5).step()
+
+    position = office.store.cursor(followed_cursor(office.terms))
+    assert position is not None
+    head = office.link.latest_block()
+    assert Followed.parse(position) == Followed(1234.5, head.timestamp)
+
+
+def test_without_news_the_contract_is_not_asked(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office.channel()
+    office.follow()
+    office.follow()
+    monkeypatch.setattr(PaymentChannelsContract, "states", _not_to_be_asked)
+    monkeypatch.setattr(Connection, "logs", _not_to_be_asked)
+
+    office.follow()
+
+
+def test_a_token_that_is_no_longer_taken_is_followed_nevertheless(office: Office) -> None:
+    channel = office.channel(PRICE)
+    office.follow()
+    office.terms = Terms(office.terms.deployment, office.terms.payee, (ETHER,))
+
+    office.payer.request_close(channel)
+    office.follow()
+
+    assert office.record(channel).chain.status is ChannelStatus.CLOSING
+
+
+@given(st.lists(st.integers(1, 400), min_size=1, max_size=150))
+def test_a_trail_stays_short_and_reaches_back_ever_farther(gaps: list[int]) -> None:
+    trail: tuple[BlockCursor, ...] = ()
+    number = 0
+    for gap in gaps:
+        number += gap
+        trail = _extended(trail, [BlockCursor(number, bytes(32))])
+
+    numbers = [one.block_number for one in trail]
+    assert numbers == sorted(set(numbers))
+    assert (numbers[0], numbers[-1]) == (gaps[0], number)
+    assert len(trail) <= DENSE_BLOCKS + 1 + number.bit_length()
 
 
 @pytest.mark.anyio
 async def test_presenting_the_open_again_brings_a_channel_back_that_was_absent(
     furnished: FurnishedChain, payer: Payer, tmp_path: Path
 ) -> None:
-    with opened_shop(furnished, tmp_path, payer) as shop:
+    with opened_shop(furnished, tmp_path, payer, watches=False) as shop:
         channel = await shop.opened()
         verifier = shop.payee._verifier
         (view,) = verifier._link.views([channel.channel])
@@ -341,62 +440,10 @@ async def test_presenting_the_open_again_brings_a_channel_back_that_was_absent(
 
 
 def test_channels_that_were_never_presented_stay_out_of_the_books(office: Office) -> None:
-    watcher = office.watcher()
-    watcher.step()
-
     office.payer.open()
-    watcher.step()
+    office.follow()
 
     assert office.store.records() == []
-
-
-def test_a_settlement_takes_what_is_promised_and_leaves_the_channel_open(office: Office) -> None:
-    channel = office.channel(2 * PRICE)
-    before = office.payee_tokens()
-
-    taken = office.closer.settle(office.record(channel))
-
-    assert taken.record.chain.settled == 2 * PRICE
-    assert taken.record.chain.status is ChannelStatus.OPEN
-    assert office.payee_tokens() - before == 2 * PRICE
-    with pytest.raises(PaymentRefused):
-        office.closer.settle(office.record(channel))
-
-
-def test_a_top_up_entered_beside_a_settlement_is_kept(office: Office) -> None:
-    channel = office.channel(PRICE)
-    stale = office.record(channel)
-    top_up = office.payer.top_up(channel, PRICE)
-    view = office.link.topped_up(stale, top_up.transaction_hash, PRICE)
-    office.store.update_chain(channel.id, view).result()
-
-    taken = office.closer.settle(stale)
-
-    assert taken.record.chain.deposit == DEPOSIT + PRICE
-
-
-def test_the_payee_is_paid_in_full_inside_the_grace_period(
-    office: Office, furnished: FurnishedChain
-) -> None:
-    channel = office.channel(5 * PRICE)
-    office.payer.request_close(channel)
-    furnished.chain.increase_time(furnished.grace_seconds - 60)
-
-    taken = office.closer.settle(office.record(channel))
-
-    assert taken.record.chain.settled == 5 * PRICE
-    assert taken.record.chain.status is ChannelStatus.CLOSING
-
-
-def test_a_refused_close_still_corrects_the_books(office: Office) -> None:
-    channel = office.channel(PRICE)
-    # As another program with the payee's key would close it.
-    office.closer._sender.send(office.link.contract.close(channel.channel))
-
-    with pytest.raises(ChainReverted):
-        office.closer.close(office.record(channel))
-
-    assert office.record(channel).chain.status is ChannelStatus.FINALIZED
 
 
 def test_a_contract_with_a_short_grace_period_is_not_accepted(
@@ -408,39 +455,16 @@ def test_a_contract_with_a_short_grace_period_is_not_accepted(
         ChainLink(office.link.contract)
 
 
-def test_the_watch_goes_on_after_trouble_with_the_chain(
-    office: Office, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(watcher_module, "INTERVAL_SECONDS", 0.01)
-    channel, watcher = office.channel(), office.watcher()
-    latest_block, failures = Connection.latest_block, iter([NetworkError, ValueError])
-
-    def fail_twice(connection: Connection) -> object:
-        error = next(failures, None)
-        if error is not None:
-            raise error("away")
-        return latest_block(connection)
-
-    watcher.step()
-    monkeypatch.setattr(Connection, "latest_block", fail_twice)
-    watcher.start()
-    try:
-        office.payer.top_up(channel, PRICE)
-        wait_for(lambda: office.record(channel).chain.deposit == DEPOSIT + PRICE)
-    finally:
-        watcher.close()
-
-
 @pytest.mark.anyio
-async def test_a_payee_watches_from_its_creation_on(
+async def test_a_payee_follows_and_settles_from_its_creation_on(
     furnished: FurnishedChain, payer: Payer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watcher_module, "INTERVAL_SECONDS", 0.05)
+    monkeypatch.setattr(daemon_module, "INTERVAL_SECONDS", 0.05)
     with opened_shop(furnished, tmp_path, payer) as shop:
         channel = await shop.opened()
         await shop.pay(channel, PRICE)
         payer.request_close(channel)
-        wait_for(_finalized(shop, channel))
+        wait_for(_settled(shop, channel))
 
         assert (await shop.pay(channel, 2 * PRICE)).status_code == 410
 
@@ -449,15 +473,15 @@ async def test_a_payee_watches_from_its_creation_on(
 async def test_a_close_requested_while_its_channel_is_entered_is_not_missed(
     furnished: FurnishedChain, payer: Payer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with opened_shop(furnished, tmp_path, payer) as shop:
+    with opened_shop(furnished, tmp_path, payer, watches=False) as shop:
         channel = payer.open()
         opened, verifier = ChainLink.opened, shop.payee._verifier
-        watcher = Watcher(shop.payee.terms, verifier._link, verifier._store, None)
+        follower = Follower(shop.payee.terms, verifier._link, verifier._store)
 
         def then_request_the_close(link: ChainLink, *arguments: Any) -> object:
             view = opened(link, *arguments)
             payer.request_close(channel)
-            watcher.step()
+            follower.step()
             return view
 
         monkeypatch.setattr(ChainLink, "opened", then_request_the_close)
@@ -468,9 +492,9 @@ async def test_a_close_requested_while_its_channel_is_entered_is_not_missed(
         assert response.json()["code"] == "channel-closing"
 
 
-def _finalized(shop: Shop, channel: OpenChannel) -> Callable[[], bool]:
-    def is_finalized() -> bool:
+def _settled(shop: Shop, channel: OpenChannel) -> Callable[[], bool]:
+    def is_settled() -> bool:
         (view,) = shop.payee._verifier._link.views([channel.channel])
-        return view.state.status is ChannelStatus.FINALIZED
+        return view.state.settled == PRICE
 
-    return is_finalized
+    return is_settled

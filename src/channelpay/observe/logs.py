@@ -70,7 +70,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """``2026-01-31T12:00:00.000Z info channelpay.payee.watcher: message name=value``, and the
+    """``2026-01-31T12:00:00.000Z info channelpay.payee.follower: message name=value``, and the
     exception on indented lines, so that no line begins with what somebody else wrote.
     """
 

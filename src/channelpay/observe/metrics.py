@@ -34,6 +34,7 @@ UNSETTLED_SHARE = 0.01
 SYMBOL_CHARS_MAX = 16
 OTHER = "other"
 """The label of an error code that is not of :mod:`channelpay.errors`."""
+WEI_PER_ETHER = 10**18
 _CURRENCY = ("token", "symbol")
 _log = getLogger(__name__)
 
@@ -128,12 +129,27 @@ class PrometheusObserver(Observer):
         self._failed("settle", code)
 
     def followed(self, block: int, latest: int) -> None:
-        self._families.watcher_block.set(block)
+        self._families.follower_block.set(block)
         self._families.chain_block.set(latest)
-        self._families.watcher_seen.set(time.time())
+        self._families.follower_seen.set(time.time())
 
     def follow_failed(self, code: str) -> None:
         self._failed("follow", code)
+
+    def worked(self, *, works: bool) -> None:
+        self._families.daemon_works.set(int(works))
+
+    def gas_paid(self, fee_wei: int) -> None:
+        self._families.gas_paid.inc(fee_wei / WEI_PER_ETHER)
+
+    def gas_money(self, balance_wei: int, pending: int) -> None:
+        self._families.gas_money.set(balance_wei / WEI_PER_ETHER)
+        self._families.pending.set(pending)
+
+    def alerted(self, name: str, *, began: bool, active: bool) -> None:
+        if began:
+            self._families.alerts.labels(name).inc()
+        self._families.alert_active.labels(name).set(int(active))
 
     def _failed(self, action: str, code: str) -> None:
         known = code if code in self._codes else OTHER
@@ -160,6 +176,8 @@ class _Families:
         self.chain_failures = counter(
             "chain_failures", "Closes, settlements and watches that failed.", ["action", "code"]
         )
+        self.gas_paid = counter("gas_paid_ether", "Gas of settlements and closes, in ether.", ())
+        self.alerts = counter("alerts", "Alerts that were told.", ["alert"])
         self.verify_seconds = Histogram(
             "channelpay_verify_seconds",
             "Checking one voucher's signature.",
@@ -204,8 +222,8 @@ class _Families:
             multiprocess_mode="mostrecent",
             registry=registry,
         )
-        self.watcher_block = Gauge(
-            "channelpay_watcher_block",
+        self.follower_block = Gauge(
+            "channelpay_follower_block",
             "The newest block whose events are in the books.",
             multiprocess_mode="livemax",
             registry=registry,
@@ -216,12 +234,26 @@ class _Families:
             multiprocess_mode="livemax",
             registry=registry,
         )
-        self.watcher_seen = Gauge(
-            "channelpay_watcher_seen_timestamp_seconds",
-            "When the watcher last followed the chain to its end, in Unix seconds.",
+        self.follower_seen = Gauge(
+            "channelpay_follower_seen_timestamp_seconds",
+            "When the follower last followed the chain to its end, in Unix seconds.",
             multiprocess_mode="livemax",
             registry=registry,
         )
+        self._make_daemon_gauges(registry)
+
+    def _make_daemon_gauges(self, registry: CollectorRegistry) -> None:
+        """Of the one worker that settles."""
+
+        def gauge(name: str, text: str, labels: Sequence[str] = ()) -> Gauge:
+            return Gauge(
+                f"channelpay_{name}", text, labels, multiprocess_mode="livemax", registry=registry
+            )
+
+        self.daemon_works = gauge("daemon_works", "1: it settles here. 0: it stands by.")
+        self.gas_money = gauge("gas_money_ether", "What the account that pays gas has, in ether.")
+        self.pending = gauge("transactions_pending", "Transactions sent and not confirmed.")
+        self.alert_active = gauge("alert_active", "1 while it is wrong.", ["alert"])
 
 
 class _CurrencyMetrics:

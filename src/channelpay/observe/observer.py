@@ -3,7 +3,7 @@
 Whoever wants to know overrides what it needs: metrics
 (:class:`~channelpay.observe.metrics.PrometheusObserver`), the access log
 (:class:`~channelpay.observe.logs.AccessLog`), both (:class:`Observers`). Events come from the event
-loop, the store's writer and the watcher alike: a method must be safe on any thread, must not wait
+loop, the store's writer and the follower alike: a method must be safe on any thread, must not wait
 and must not raise, since what it is told of has already happened.
 """
 
@@ -128,10 +128,22 @@ class Observer:
         """A settlement that was tried is not on chain (as far as is known)."""
 
     def followed(self, block: int, latest: int) -> None:
-        """The watcher has entered all events up to ``block``; the chain is at ``latest``."""
+        """The follower has entered all events up to ``block``; the chain is at ``latest``."""
 
     def follow_failed(self, code: str) -> None:
-        """The watcher could not follow the chain this time."""
+        """The follower could not follow the chain this time."""
+
+    def worked(self, *, works: bool) -> None:
+        """The daemon looked after its work, or (not ``works``) stands by while another one does."""
+
+    def gas_paid(self, fee_wei: int) -> None:
+        """A transaction of the payee's was mined, whether it achieved anything or not."""
+
+    def gas_money(self, balance_wei: int, pending: int) -> None:
+        """What the account that pays the gas has, and how many of its transactions are pending."""
+
+    def alerted(self, name: str, *, began: bool, active: bool) -> None:
+        """An alert began (or was repeated), or ended. ``active``: one of this name still is."""
 
 
 class Observers(Observer):
@@ -207,3 +219,19 @@ class Observers(Observer):
     def follow_failed(self, code: str) -> None:
         for observer in self._observers:
             observer.follow_failed(code)
+
+    def worked(self, *, works: bool) -> None:
+        for observer in self._observers:
+            observer.worked(works=works)
+
+    def gas_paid(self, fee_wei: int) -> None:
+        for observer in self._observers:
+            observer.gas_paid(fee_wei)
+
+    def gas_money(self, balance_wei: int, pending: int) -> None:
+        for observer in self._observers:
+            observer.gas_money(balance_wei, pending)
+
+    def alerted(self, name: str, *, began: bool, active: bool) -> None:
+        for observer in self._observers:
+            observer.alerted(name, began=began, active=active)

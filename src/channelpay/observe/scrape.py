@@ -67,7 +67,7 @@ def shared_metrics() -> Iterator[None]:
 
 
 def worker_ended(process_id: int) -> None:
-    """Forget what a worker said of itself (its queue, its watcher); what it counted stays."""
+    """Forget what a worker said of itself (its queue, its follower); what it counted stays."""
     if MULTIPROCESS_DIRECTORY in os.environ:
         from prometheus_client.multiprocess import mark_process_dead
 

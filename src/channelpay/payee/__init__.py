@@ -14,9 +14,18 @@ payee = Payee.create(
 app = PaymentMiddleware(app, payee)
 """
 
+from channelpay.payee.acceptance import Acceptance, Confirmations
 from channelpay.payee.asgi import PaymentMiddleware
 from channelpay.payee.payee import Payee
 from channelpay.payee.payment import Payment
 from channelpay.payee.prices import PriceRule, read_price_file
 
-__all__ = ["Payee", "Payment", "PaymentMiddleware", "PriceRule", "read_price_file"]
+__all__ = [
+    "Acceptance",
+    "Confirmations",
+    "Payee",
+    "Payment",
+    "PaymentMiddleware",
+    "PriceRule",
+    "read_price_file",
+]

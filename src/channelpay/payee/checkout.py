@@ -11,6 +11,7 @@ from logging import getLogger
 from typing import NamedTuple
 
 from channelpay.errors import (
+    ChainBehind,
     ChainReverted,
     ChannelPayError,
     InputError,
@@ -18,6 +19,7 @@ from channelpay.errors import (
     NetworkError,
     PaymentRefused,
     PaymentRequired,
+    RiskLimitReached,
     StoreUnavailable,
     TooFewConfirmations,
 )
@@ -34,6 +36,8 @@ from channelpay.protocol.wire import IDEMPOTENCY_KEY_MAX, is_payment_header
 Headers = list[tuple[bytes, bytes]]
 
 RETRY_AFTER_SECONDS = 2
+MENDED_SECONDS = 20
+"""What it takes for a settlement to be mined, or a node to be back, if all goes well."""
 RESOURCE_CHARS_MAX = 2048
 BODY_BYTES_MAX = 16 * 1024 * 1024
 """A longer body is not compared with that of a retry: the request counts as another one."""
@@ -46,6 +50,8 @@ _JSON = (b"content-type", b"application/json")
 _PROBLEM = (b"content-type", b"application/problem+json")
 _HTML = (b"content-type", b"text/html; charset=utf-8")
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
+_OWN_WORDS = ChainBehind | RiskLimitReached
+"""Trouble of ours whose cause is fit for the public, and says what the client can do."""
 _BODY_HEADERS = frozenset({b"content-length", b"transfer-encoding"})
 # What tells shared caches something else than Cache-Control does; some have a prefix of their own.
 _FOR_SHARED_CACHES = (b"cdn-cache-control", b"surrogate-control", b"edge-control", b"accel-expires")
@@ -122,7 +128,8 @@ class Checkout:
         if told.status in _CHALLENGED and quote is not None:
             headers += self._challenges(quote)
         if told.status == 503 or isinstance(told, TooFewConfirmations):
-            headers.append((b"retry-after", str(RETRY_AFTER_SECONDS).encode()))
+            seconds = MENDED_SECONDS if isinstance(told, _OWN_WORDS) else RETRY_AFTER_SECONDS
+            headers.append((b"retry-after", str(seconds).encode()))
         if isinstance(told, PaymentRequired) and quote is not None and _wants_page(request):
             url = _url(request, _told(request)[b"host"])
             page = payment_page(self.payee.terms, quote, url).encode()
@@ -164,6 +171,8 @@ class Checkout:
         told = _told(request)
         header = _credential(told[b"authorization"])
         if header is None:
+            # Nobody is to open a channel now, only to be told that it cannot be used.
+            await self.payee.require_followed()
             raise PaymentRequired(f"this costs {quote.format()}")
         resource = _resource(request, told[b"host"])
         key = _idempotency_key(told[b"idempotency-key"])
@@ -191,7 +200,7 @@ def _answerable(error: Exception) -> ChannelPayError:
     """What the client is told. Our trouble is never its bill: 503, with the cause in the log alone,
     since a node's message may name what is not for the public.
     """
-    if isinstance(error, PaymentRefused | InputError | ChainReverted):
+    if isinstance(error, PaymentRefused | InputError | ChainReverted | _OWN_WORDS):
         return error
     if isinstance(error, NetworkError):
         _log.warning("%s: %s", _UNCHECKED, error.detail)

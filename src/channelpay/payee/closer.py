@@ -1,114 +1,290 @@
-"""Taking the money: close or settle a channel on chain, and enter what came of it.
+"""Taking the money: closes and settlements as transactions, and what came of them in the books.
 
-Every method blocks until the transaction is confirmed. Raises
-:class:`~channelpay.errors.ChainReverted`, :class:`~channelpay.errors.InsufficientFunds` (gas) and
-:class:`~channelpay.errors.NetworkError`.
+All of them, whoever asks, go through the journal of one
+:class:`~channelpay.chain.outgoing.TransactionSender`: its ``purpose`` names the channels, so that
+whoever comes after a crash knows what is under way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from threading import Lock
 
-from channelpay.chain.sender import NotConfirmed, Sender
-from channelpay.chain.types import ContractCall, TransactionReceipt
-from channelpay.errors import ChannelPayError, PaymentRefused
+from channelpay.chain.outgoing import TransactionSender
+from channelpay.chain.types import ContractCall
+from channelpay.errors import ChannelPayError, NetworkError, StoreUnavailable
 from channelpay.observe import Observer
-from channelpay.payee.chain_link import ChainLink, with_deposit
+from channelpay.payee.chain_link import ChainLink
+from channelpay.payee.policy import Kind
 from channelpay.protocol.eip712 import VoucherHasher
 from channelpay.protocol.rules import ChannelRecord
-from channelpay.protocol.types import Voucher
+from channelpay.protocol.transactions import Outgoing
+from channelpay.protocol.types import Channel, ChannelId, ChannelState, ChannelStatus, Voucher
 from channelpay.store import Store
+
+VIEWS_MAX = 100
+"""Channels asked about in one call."""
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A confirmed close or settlement: the channel after it, and its transaction (32 bytes)."""
+    """What a confirmed close or settlement did to one channel: the channel after it, what was paid
+    out (base units), the transaction (32 bytes) and this channel's share of its fee.
+    """
 
     record: ChannelRecord
+    amount: int
     transaction_hash: bytes
+    fee_wei: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A channel in the books, and what the chain says of it now, confirmed or not."""
+
+    record: ChannelRecord
+    chain: ChannelState
+
+    @property
+    def is_payable(self) -> bool:
+        """Whether the contract would take the best voucher."""
+        return self.chain.settled < self.record.accepted <= self.chain.deposit
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a transaction of the journal does."""
+
+    kind: Kind
+    channel_ids: tuple[ChannelId, ...]
+
+    @property
+    def purpose(self) -> str:
+        return " ".join([self.kind.value, *(one.hex() for one in self.channel_ids)])
+
+    @classmethod
+    def of(cls, outgoing: Outgoing) -> Work | None:
+        """None for a transaction that is no close or settlement."""
+        kind, *names = outgoing.purpose.split()
+        if kind not in {*Kind}:
+            return None
+        return cls(Kind(kind), tuple(ChannelId(bytes.fromhex(name)) for name in names))
 
 
 class Closer:
-    """Closes and settles with the payee's account, which pays the gas."""
+    """Closes and settles with the account of ``sender``, which pays the gas.
+
+    Only the payee's own account can close; any can settle. Threads may share a closer.
+    """
 
     def __init__(
-        self, link: ChainLink, sender: Sender, store: Store, observer: Observer | None = None
+        self,
+        link: ChainLink,
+        sender: TransactionSender,
+        store: Store,
+        observer: Observer | None = None,
     ) -> None:
-        self._link = link
-        self._sender = sender
-        self._store = store
+        self.link = link
+        self.sender = sender
+        self.store = store
         self._observer = observer or Observer()
         self._hasher = VoucherHasher(link.contract.deployment)
+        self._sent: dict[int, tuple[ChannelRecord, ...]] = {}
+        self._lock = Lock()
 
     def close(self, record: ChannelRecord, voucher: Voucher | None = None) -> Taken:
         """Settle with ``voucher`` if it covers what was spent (else with the best one held), refund
-        the rest, finalize. The signature was checked before.
+        the rest, finalize; returns once that is confirmed. The signature was checked before.
 
         From here on no worker takes a voucher on the channel, and none does so again unless this
-        transaction certainly failed: one that is not confirmed may be mined at any time. Raises
-        also what :func:`channelpay.protocol.rules.begin_close` raises; then nothing was sent.
+        transaction certainly failed: one that is not confirmed may be mined at any time. Where a
+        close is under way already, that one is waited for. Raises what :meth:`send` and
+        :meth:`wait` raise.
         """
-        begun = self._store.begin_close(record.channel_id, voucher).result()
+        under_way = self._close_under_way(record.channel_id)
+        if under_way is not None:
+            closed = {one.record.channel_id: one for one in self.wait(under_way)}
+            return closed[record.channel_id]
+        begun = self.store.begin_close(record.channel_id, voucher).result()
         covers = voucher is not None and voucher.cumulative_amount >= begun.spent
         last = voucher if covers else begun.voucher
         try:
-            taken = self._take(begun, lambda: self._send_close(begun, last))
-        except ChannelPayError as error:
-            self._observer.close_failed(error.code)
+            (taken,) = self.wait(self._send_close(begun, last))
+        except ChannelPayError:
+            # What the books said of the channel was wrong, maybe.
+            with suppress(NetworkError):
+                self.look([begun])
             raise
-        self._observer.closed(record.channel.token, _paid_out(begun, taken))
         return taken
 
-    def settle(self, record: ChannelRecord) -> Taken:
-        """Take what the best voucher promises; the channel stays as it is."""
-        if record.accepted <= record.chain.settled:
-            raise PaymentRefused("no voucher promises more than what is settled already")
-        assert record.voucher is not None  # accepted is above zero
-        best = self._hasher.with_right_v(record.voucher, record.channel.signer)
-        call = self._link.contract.settle(record.channel, record.accepted, best.signature)
+    def send(self, kind: Kind, records: Sequence[ChannelRecord], urgency: float = 0.0) -> Outgoing:
+        """Journal and broadcast one transaction for channels of one payee and token.
+
+        Raises what :meth:`~channelpay.chain.outgoing.TransactionSender.send` raises, and what
+        :meth:`~channelpay.protocol.eip712.VoucherHasher.check` raises for the vouchers. Then
+        nothing was sent, unless it is :class:`~channelpay.errors.StoreUnavailable`.
+        """
+        if kind is Kind.SETTLE:
+            return self._send(kind, records, self._settling_call(records), urgency)
+        begun = [self._begun(record) for record in records]
+        with self._taken_back(begun):
+            return self._send(kind, begun, self._closing_call(begun), urgency)
+
+    def wait(self, outgoing: Outgoing) -> list[Taken]:
+        """Wait until it is confirmed.
+
+        Raises :class:`~channelpay.errors.ChainReverted` if it failed, and
+        :class:`~channelpay.chain.sender.NotConfirmed` when it takes too long.
+        """
         try:
-            taken = self._take(record, lambda: self._sender.send(call))
+            receipt = self.sender.wait(outgoing.number)
         except ChannelPayError as error:
-            self._observer.settle_failed(error.code)
+            self.failed(outgoing, error.code)
             raise
-        self._observer.settled(record.channel.token, _paid_out(record, taken))
+        return self.finish(outgoing, receipt.transaction_hash, receipt.fee_wei)
+
+    def finish(self, outgoing: Outgoing, transaction_hash: bytes, fee_wei: int) -> list[Taken]:
+        """Enter what became of the channels of a transaction that ended."""
+        work = Work.of(outgoing)
+        if work is None:
+            return []
+        with self._lock:
+            sent = self._sent.pop(outgoing.number, None)
+        before = sent or self._known(work.channel_ids)
+        share, rest = divmod(fee_wei, max(1, len(before)))
+        taken = []
+        for index, (old, seen) in enumerate(zip(before, self.look(before), strict=True)):
+            fee = share + (rest if index == 0 else 0)
+            amount = max(0, seen.chain.settled - old.chain.settled)
+            taken.append(Taken(seen.record, amount, transaction_hash, fee))
+        if sent is not None:
+            self._observe(work.kind, taken)
         return taken
 
-    def _closing_call(self, record: ChannelRecord, last: Voucher | None) -> ContractCall:
-        if last is None:
-            return self._link.contract.close(record.channel)
-        last = self._hasher.with_right_v(last, record.channel.signer)
-        return self._link.contract.close(record.channel, last.cumulative_amount, last.signature)
+    def failed(self, outgoing: Outgoing, code: str) -> None:
+        """A transaction did not do what it was for: what the books said was wrong, then. Closes
+        stay begun: a :class:`~channelpay.payee.settler.Settler` decides what is to be done.
+        """
+        work = Work.of(outgoing)
+        if work is None:
+            return
+        with self._lock:
+            sent = self._sent.pop(outgoing.number, None)
+        if sent is not None:
+            self._observe_failure(work.kind, code)
+        with suppress(NetworkError):
+            self.look(self._known(work.channel_ids))
 
-    def _send_close(self, record: ChannelRecord, last: Voucher | None) -> TransactionReceipt:
+    def give_up(self, record: ChannelRecord) -> None:
+        """One close of this channel that was begun will certainly not be mined."""
+        if record.closes_begun and record.chain.status is not ChannelStatus.FINALIZED:
+            self.store.close_failed(record.channel_id).result()
+
+    def look(self, records: Sequence[ChannelRecord]) -> list[Seen]:
+        """Ask the chain about channels, and enter what it says.
+
+        A top-up that has too few confirmations for the site does not count in the books.
+        """
+        found: list[Seen] = []
+        for start in range(0, len(records), VIEWS_MAX):
+            some = records[start : start + VIEWS_MAX]
+            views = self.link.views([record.channel for record in some])
+            for record, view in zip(some, views, strict=True):
+                updated = self.store.update_chain(record.channel_id, view).result()
+                found.append(Seen(updated, view.state))
+        return found
+
+    def require_good(self, record: ChannelRecord) -> None:
+        """Raise what :meth:`~channelpay.protocol.eip712.VoucherHasher.check` raises, if the best
+        voucher of the books is not one that the contract takes.
+        """
+        if record.voucher is not None:
+            self._hasher.with_right_v(record.voucher, record.channel.signer)
+
+    def _close_under_way(self, channel_id: ChannelId) -> Outgoing | None:
+        for outgoing in self.store.pending(self.sender.connection.chain_id, self.sender.address):
+            work = Work.of(outgoing)
+            if work is not None and work.kind is Kind.CLOSE and channel_id in work.channel_ids:
+                return outgoing
+        return None
+
+    def _begun(self, record: ChannelRecord) -> ChannelRecord:
+        """A close that was begun and not finished goes on; another one is begun."""
+        if record.closes_begun:
+            return record
+        return self.store.begin_close(record.channel_id, None).result()
+
+    @contextmanager
+    def _taken_back(self, begun: Sequence[ChannelRecord]) -> Iterator[None]:
+        """Closes that were begun and certainly not sent are not begun."""
         try:
-            return self._sender.send(self._closing_call(record, last))
-        except NotConfirmed:
+            yield
+        except StoreUnavailable:
             raise
         except ChannelPayError:
-            self._store.close_failed(record.channel_id).result()
+            for record in begun:
+                self.store.close_failed(record.channel_id).result()
             raise
 
-    def _take(self, record: ChannelRecord, send: Callable[[], TransactionReceipt]) -> Taken:
+    def _send_close(self, begun: ChannelRecord, last: Voucher | None) -> Outgoing:
+        with self._taken_back([begun]):
+            call = self._close_of_one(begun, last)
+            return self._send(Kind.CLOSE, [begun], call, 0.0)
+
+    def _send(
+        self, kind: Kind, records: Sequence[ChannelRecord], call: ContractCall, urgency: float
+    ) -> Outgoing:
+        work = Work(kind, tuple(record.channel_id for record in records))
         try:
-            receipt = send()
-        finally:
-            # Also after a refusal: what the books said of the channel was wrong then.
-            updated = self.refreshed(record)
-        return Taken(updated, receipt.transaction_hash)
+            outgoing = self.sender.send(call, work.purpose, urgency=urgency)
+        except ChannelPayError as error:
+            self._observe_failure(kind, error.code)
+            raise
+        with self._lock:
+            self._sent[outgoing.number] = tuple(records)
+        return outgoing
 
-    def refreshed(self, record: ChannelRecord) -> ChannelRecord:
-        """The books with what the chain says of this channel now.
+    def _settling_call(self, records: Sequence[ChannelRecord]) -> ContractCall:
+        rows = [self._row(record) for record in records]
+        if len(rows) == 1:
+            ((channel, voucher),) = rows
+            amount = voucher.cumulative_amount
+            return self.link.contract.settle(channel, amount, voucher.signature)
+        channel = records[0].channel
+        return self.link.contract.settle_batch(channel.payee, channel.token, rows)
 
-        A top-up that has too few confirmations for the site does not count here either.
-        """
-        (view,) = self._link.views([record.channel])
-        # Asking took a while: a top-up may have been entered beside it.
-        current = self._store.record(record.channel_id) or record
-        view = with_deposit(view, current.chain.deposit)
-        return self._store.update_chain(record.channel_id, view).result()
+    def _closing_call(self, records: Sequence[ChannelRecord]) -> ContractCall:
+        if len(records) == 1:
+            return self._close_of_one(records[0], records[0].voucher)
+        rows = [self._row(record) for record in records]
+        return self.link.contract.close_batch(records[0].channel.token, rows)
 
+    def _close_of_one(self, record: ChannelRecord, last: Voucher | None) -> ContractCall:
+        if last is None:
+            return self.link.contract.close(record.channel)
+        last = self._hasher.with_right_v(last, record.channel.signer)
+        return self.link.contract.close(record.channel, last.cumulative_amount, last.signature)
 
-def _paid_out(before: ChannelRecord, taken: Taken) -> int:
-    return max(0, taken.record.chain.settled - before.chain.settled)
+    def _row(self, record: ChannelRecord) -> tuple[Channel, Voucher]:
+        voucher = record.voucher
+        assert voucher is not None  # who plans takes only channels with something unsettled
+        return record.channel, self._hasher.with_right_v(voucher, record.channel.signer)
+
+    def _known(self, channel_ids: Sequence[ChannelId]) -> tuple[ChannelRecord, ...]:
+        found = (self.store.record(channel_id) for channel_id in channel_ids)
+        return tuple(record for record in found if record is not None)
+
+    def _observe_failure(self, kind: Kind, code: str) -> None:
+        if kind is Kind.CLOSE:
+            self._observer.close_failed(code)
+        else:
+            self._observer.settle_failed(code)
+
+    def _observe(self, kind: Kind, taken: Sequence[Taken]) -> None:
+        self._observer.gas_paid(sum(one.fee_wei for one in taken))
+        for one in taken:
+            tell = self._observer.closed if kind is Kind.CLOSE else self._observer.settled
+            if one.amount or kind is Kind.CLOSE:
+                tell(one.record.channel.token, one.amount)

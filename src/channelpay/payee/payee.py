@@ -12,12 +12,18 @@ from typing import TYPE_CHECKING, Self
 from channelpay.chain.connection import Connection, connect
 from channelpay.chain.contract import Erc20, PaymentChannelsContract
 from channelpay.chain.create2 import predicted_address
-from channelpay.chain.sender import Sender
+from channelpay.chain.fees import FeePolicy
+from channelpay.chain.outgoing import TransactionSender
 from channelpay.errors import ConfigError
 from channelpay.observe import Observer
+from channelpay.observe.alerts import Alerts
 from channelpay.observe.health import Check, durable, free_space, within
+from channelpay.payee.acceptance import Acceptance, Confirmations, Guard
 from channelpay.payee.chain_link import ChainLink
 from channelpay.payee.closer import Closer
+from channelpay.payee.daemon import Daemon, place_of
+from channelpay.payee.follower import Follower, begin_books, followed_cursor
+from channelpay.payee.policy import SettlementPolicy
 from channelpay.payee.prices import (
     HumanPrice,
     PriceFile,
@@ -28,9 +34,9 @@ from channelpay.payee.prices import (
     parse_token,
 )
 from channelpay.payee.request import Request
+from channelpay.payee.settler import Settler
 from channelpay.payee.terms import ETHER, Terms, Token
 from channelpay.payee.verifier import Closed, Order, Verified, Verifier
-from channelpay.payee.watcher import Watcher
 from channelpay.protocol.parse import parse_address
 from channelpay.protocol.text import checksum_address, to_hex
 from channelpay.protocol.types import NATIVE, Address, Deployment
@@ -67,6 +73,7 @@ class Payee:
         self.prices = prices
         self.observer = observer
         self.register = verifier.register
+        self.guard = verifier.guard
         self.checks = checks
         self._issuer = issuer
         self._verifier = verifier
@@ -76,7 +83,7 @@ class Payee:
     def create(  # noqa: PLR0913  all that a payee is, each named
         cls,
         *,
-        rpc: str,
+        rpc: str | Sequence[str],
         token: str | Sequence[str],
         prices: Iterable[PriceRule] | Path,
         store: str,
@@ -88,27 +95,36 @@ class Payee:
         challenge_secret: bytes | None = None,
         observer: Observer | None = None,
         watches: bool = True,
+        acceptance: Acceptance | None = None,
+        settlement: SettlementPolicy | None = None,
+        fees: FeePolicy | None = None,
+        alerts: Alerts | None = None,
     ) -> Self:
-        """Connect to the chain at ``rpc``, open the books at ``store`` and watch the contract.
+        """Connect to the chain at ``rpc`` (one node or several), open the books at ``store``,
+        follow the contract and settle.
 
         ``token`` is ``eth`` or the address of an ERC-20, or several, the preferred one first;
         ``suggested_deposit`` is in human units of the first, or maps tokens to such amounts.
         ``prices`` are rules, or a TOML file of them that is read again when it changes. The payee
         is an address, or an ``account`` with its key, which can also close channels. ``contract``
-        is the canonical deployment unless given. ``confirmations`` is what an open or top-up needs
-        before it counts. ``challenge_secret`` (32 random bytes) must be the same for all workers
-        and restarts of a site; without it, challenges end with this process. ``observer`` is told
-        of all that happens. Of several processes over the same books, one ``watches`` the chain.
+        is the canonical deployment unless given. ``acceptance`` is what the payee takes for money;
+        ``confirmations`` is short for an :class:`~channelpay.payee.acceptance.Acceptance` that asks
+        for so many, whatever the amount. ``challenge_secret`` (32 random bytes) must be the same
+        for all workers and restarts of a site; without it, challenges end with this process.
+        ``observer`` is told of all that happens, ``alerts`` of what needs somebody. Of several
+        processes over the same books, those that ``watch`` take turns in following the chain and,
+        with an ``account``, in settling as ``settlement`` says and ``fees`` allow.
 
         Raises :class:`~channelpay.errors.ConfigError`, :class:`~channelpay.errors.InputError`,
         :class:`~channelpay.errors.NotFound` (no contract, no token) and
         :class:`~channelpay.errors.NetworkError`.
         """
+        acceptance = _acceptance(acceptance, confirmations)
         recipient = _recipient(payee, account)
         connection = connect(rpc)
         address = predicted_address() if contract is None else parse_address(contract, "contract")
         deployment = Deployment(connection.chain_id, address)
-        link = ChainLink(PaymentChannelsContract(connection, deployment), confirmations)
+        link = ChainLink(PaymentChannelsContract(connection, deployment), acceptance.confirmations)
         tokens = _tokens(connection, [token] if isinstance(token, str) else token)
         terms = Terms(deployment, recipient, tokens, _deposits(tokens, suggested_deposit))
         table = (
@@ -119,21 +135,35 @@ class Payee:
         with ExitStack() as opened:
             books = open_store(store, observer.committed)
             opened.callback(books.close)
+            begin_books(books, link, terms)
             closer = None
             if account is not None:
-                closer = Closer(link, Sender(connection, account), books, observer)
-            verifier = Verifier(terms, issuer, books, link, closer, time.time, observer)
+                sender = TransactionSender(connection, account, books, fees)
+                closer = Closer(link, sender, books, observer)
+            guard = Guard(acceptance, books, followed_cursor(terms), link.grace_seconds)
+            verifier = Verifier(terms, issuer, books, link, closer, time.time, observer, guard)
             opened.callback(verifier.close)
             observer.started(tokens, books)
             opened.callback(observer.stopped)
-            checks = {"books": durable(lambda: books.save_cursor("readiness", str(time.time())))}
+            opened.callback(guard.close)
+            guard.start()
+            checks = {
+                "books": durable(lambda: books.save_cursor("readiness", str(time.time()))),
+                "chain": within(CHAIN_SECONDS, lambda: guard.followed_at, time.time),
+            }
             if (file := sqlite_file(store)) is not None:
                 checks["disk"] = free_space(file.absolute().parent)
             if watches:
-                watcher = Watcher(terms, link, books, closer, observer)
-                opened.callback(watcher.close)
-                watcher.start()
-                checks["chain"] = within(CHAIN_SECONDS, lambda: watcher.followed_at)
+                told = alerts or Alerts(observer=observer)
+                follower = Follower(terms, link, books, observer)
+                policy = settlement or SettlementPolicy()
+                settler = (
+                    None if closer is None else Settler(closer, recipient, policy, told, observer)
+                )
+                place = place_of(deployment, recipient)
+                daemon = Daemon(follower, settler, books, place, told, observer)
+                opened.callback(daemon.close)
+                daemon.start()
             return cls(terms, table, issuer, verifier, opened.pop_all(), observer, checks)
 
     def quote(self, request: Request) -> Quote | None:
@@ -149,6 +179,10 @@ class Payee:
     async def verify(self, header: str, order: Order) -> Verified:
         """See :meth:`channelpay.payee.verifier.Verifier.verify`."""
         return await self._verifier.verify(header, order)
+
+    async def require_followed(self) -> None:
+        """See :meth:`channelpay.payee.verifier.Verifier.require_followed`."""
+        await self._verifier.require_followed()
 
     def receipt(self, verified: Verified) -> Receipt:
         """What the payer is told of it."""
@@ -166,6 +200,14 @@ class Payee:
     def close(self) -> None:
         """Stop watching, finish what is under way and close the books."""
         self._resources.close()
+
+
+def _acceptance(acceptance: Acceptance | None, confirmations: int) -> Acceptance:
+    if acceptance is None:
+        return Acceptance(Confirmations(confirmations))
+    if confirmations != 1:
+        raise ConfigError("the confirmations are named twice", hint="Give them in acceptance.")
+    return acceptance
 
 
 def _recipient(payee: str | None, account: LocalAccount | None) -> Address:

@@ -98,9 +98,13 @@ class Payment(PaymentFacts):
                 raise
 
     async def _charge_up_to(self, total: int) -> None:
-        payment_id = self.paid.accepted.payment_id
+        payment_id, attempt = self.paid.accepted.payment_id, self.paid.accepted.attempt
         assert payment_id is not None  # A metered purchase has one.
-        charge = Charge(self.channel_id, payment_id, total)
+        guard = self._payee.guard
+        guard.require_followed()
+        guard.require_room(self.token, total - self.charged)
+        risk_max = guard.acceptance.risk_max_per_channel.get(self.token)
+        charge = Charge(self.channel_id, payment_id, total, attempt, risk_max)
         deadline: float | None = None
         while True:
             try:

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from channelpay.errors import ChannelPayError, StoreUnavailable
 from channelpay.observe import Observer
+from channelpay.payee.acceptance import Guard
 from channelpay.payee.threads import BoundedThreads
 from channelpay.protocol.rules import Order, Outcome, Payment, Purchase
 from channelpay.protocol.types import ChannelId
@@ -28,11 +29,12 @@ _log = getLogger(__name__)
 
 
 class Register:
-    """Takes orders on one event loop. ``observer`` hears of charges that go back."""
+    """Takes orders on one event loop. ``observer`` and ``guard`` hear of what is charged."""
 
-    def __init__(self, store: Store, observer: Observer) -> None:
+    def __init__(self, store: Store, observer: Observer, guard: Guard) -> None:
         self._store = store
         self._observer = observer
+        self._guard = guard
         self._waiting: _Waiting = []
         self._raised: dict[ChannelId, list[asyncio.Future[None]]] = {}
         # Filled on the store's thread.
@@ -69,7 +71,7 @@ class Register:
         """
         if accepted.payment_id is None:
             return None
-        released = self._store.release(accepted.payment_id)
+        released = self._store.release(accepted.payment_id, accepted.attempt)
         released.add_done_callback(lambda done: self._released(accepted, done))
         return released
 
@@ -134,6 +136,7 @@ class Register:
     def _observe(self, accepted: Accepted) -> None:
         """The observer may be the site's own: what it raises is no matter of those who wait."""
         token = accepted.record.channel.token
+        self._guard.charged(token, accepted.charged)
         try:
             if accepted.is_new:
                 self._observer.accepted(token)

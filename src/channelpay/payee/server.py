@@ -76,8 +76,8 @@ def listen(host: str, port: int) -> socket.socket:
         raise ConfigError(
             f"cannot listen on {host} port {port}: {error.strerror}", hint="Choose another --port."
         ) from error
-    # Connections inherit it; asyncio does not set it on those of a socket made like this one. Without
-    # it the second part of an answer waits 40 ms for the client.
+    # Connections inherit it; asyncio does not set it on those of a socket made like this one.
+    # Without it the second part of an answer waits 40 ms for the client.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listening
 
@@ -115,9 +115,6 @@ def serve(
 
 
 def _run(application: App, listening: socket.socket, believes_local_proxies: bool) -> None:
-    # uvicorn raises the signal again when it is done; then it must not end the process.
-    for number in _ENDING:
-        signal.signal(number, lambda *_: None)
     # Of uvicorn's two, the one with h11 bounds what a request's head may have.
     config = uvicorn.Config(
         application,
@@ -131,7 +128,15 @@ def _run(application: App, listening: socket.socket, believes_local_proxies: boo
         forwarded_allow_ips="127.0.0.1",
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
-    uvicorn.Server(config).run(sockets=[listening])
+    server = uvicorn.Server(config)
+
+    def stop(*_: object) -> None:
+        server.should_exit = True
+
+    # Holds before uvicorn takes the signals, and when it raises them again at its end.
+    for number in _ENDING:
+        signal.signal(number, stop)
+    server.run(sockets=[listening])
 
 
 @dataclass(slots=True)

@@ -20,8 +20,10 @@ from channelpay.errors import (
     PriceRaised,
 )
 from channelpay.observe import Observer
-from channelpay.payee.chain_link import ChainLink, with_deposit
+from channelpay.payee.acceptance import Guard
+from channelpay.payee.chain_link import ChainLink
 from channelpay.payee.closer import Closer
+from channelpay.payee.follower import first_block
 from channelpay.payee.lookups import Lookups
 from channelpay.payee.prices import Quote
 from channelpay.payee.register import Register
@@ -100,10 +102,11 @@ Verified = Paid | ToppedUp | Closed
 class Verifier:
     """Checks the credentials of one payee. For one event loop.
 
-    ``now`` gives Unix seconds. Without a ``closer`` close credentials are refused.
+    ``now`` gives Unix seconds. Without a ``closer`` close credentials are refused. ``guard`` is
+    started and closed by the caller.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917  what checks a credential, each part named
         self,
         terms: Terms,
         issuer: ChallengeIssuer,
@@ -112,8 +115,9 @@ class Verifier:
         closer: Closer | None,
         now: Callable[[], float],
         observer: Observer,
+        guard: Guard,
     ) -> None:
-        self.register = Register(store, observer)
+        self.register = Register(store, observer, guard)
         self._terms = terms
         self._reader = CredentialReader(issuer)
         self._store = store
@@ -121,6 +125,8 @@ class Verifier:
         self._closer = closer
         self._now = now
         self._observer = observer
+        self.guard = guard
+        self._risk_max = guard.acceptance.risk_max_per_channel
         self._checker = VoucherChecker(VoucherHasher(terms.deployment))
         self._lookups = Lookups()
         self._closes = BoundedThreads("channelpay-close", workers=2, waiting_max=30)
@@ -144,6 +150,8 @@ class Verifier:
             return await self._top_up(payload, challenge, order)
         if isinstance(payload, ClosePayload):
             return await self._close(payload.voucher, challenge)
+        if self.guard.is_behind:
+            await self.require_followed()
         price = _price(order.quote, request)
         if isinstance(payload, VoucherPayload):
             channel = await self._channel(payload.voucher.channel_id)
@@ -152,7 +160,15 @@ class Verifier:
             self._check_signature(payload.voucher, channel)
         else:
             await self._open(payload, request.currency, source, order)
-        return await self._pay(payload.voucher, challenge, price, order)
+        return await self._pay(payload.voucher, challenge, request.currency, price, order)
+
+    async def require_followed(self) -> None:
+        """Raise :class:`~channelpay.errors.ChainBehind` while nothing is sold for that reason, also
+        by what the books say right now.
+        """
+        if self.guard.is_behind:
+            await self.register.read(lambda _: self.guard.read_followed())
+            self.guard.require_followed()
 
     def close(self) -> None:
         self._lookups.close()
@@ -193,7 +209,9 @@ class Verifier:
         self._known[record.channel_id] = record.channel
         return record.channel
 
-    async def _pay(self, voucher: Voucher, challenge: Challenge, price: int, order: Order) -> Paid:
+    async def _pay(
+        self, voucher: Voucher, challenge: Challenge, token: Address, price: int, order: Order
+    ) -> Paid:
         """The signature was checked."""
         quote, resource = order.quote, order.resource
         if order.read_body is not None and (body := await order.read_body()):
@@ -205,7 +223,9 @@ class Verifier:
             int(self._now() * 1000),
             order.idempotency_key,
             quote.metered and quote.charged,
+            self._risk_max.get(token),
         )
+        self.guard.require_room(token, purchase.price)
         accepted = await self.register.accept(purchase)
         return Paid(accepted, challenge.id, price, quote)
 
@@ -232,17 +252,17 @@ class Verifier:
             await self._lookups.run(order.client, about, entering)
 
     def _enter(self, channel_id: ChannelId, channel: Channel, payload: OpenPayload) -> None:
-        """Check an open on chain and add the channel, or what is known of one that a
-        reorganisation took away; for a thread.
+        """Check an open on chain and add the channel, or say of a known one that it is there again;
+        for a thread.
         """
-        view = self._link.opened(channel_id, channel, payload.transaction_hash)
-        known = self._store.record(channel_id)
-        record = known or self._store.add_channel(channel_id, channel, view).result()
-        if known is None:
+        view, block_number = self._link.opened(channel_id, channel, payload.transaction_hash)
+        if self._store.record(channel_id) is None:
+            # Books that began later may be in the place of others, which knew of its charges.
+            in_doubt = block_number < first_block(self._store, self._terms)
+            self._store.add_channel(channel_id, channel, view, in_doubt=in_doubt).result()
             self._observer.opened(channel.token, view.state.deposit)
-        # The watch passes over events of unknown channels: one may have come while this was so.
+        # The follower passes over events of unknown channels: one may have come while this was so.
         (now,) = self._link.views([channel])
-        now = with_deposit(now, max(record.chain.deposit, view.state.deposit))
         self._store.update_chain(channel_id, now).result()
 
     async def _top_up(self, payload: TopUpPayload, challenge: Challenge, order: Order) -> ToppedUp:
