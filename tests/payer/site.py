@@ -20,7 +20,7 @@ from channelpay.errors import (
 )
 from channelpay.payer.limits import Limits
 from channelpay.payer.offers import Terms
-from channelpay.payer.records import PayerChannel, TopUp
+from channelpay.payer.records import PayerChannel, Sign, TopUp
 from channelpay.payer.session import PaymentSession
 from channelpay.payer.state import PayerState
 from channelpay.payer.steps import Add, Answer, Open, Send, Step, Wait
@@ -175,7 +175,7 @@ class Site:
             self.payments[channel_id, key] = decision.payment
         if self.failing:
             if decision.payment is not None:
-                self.records[channel_id], _ = release(decision.record, decision.payment)
+                self.records[channel_id], _ = release(decision.record, decision.payment, 1)
             return Answer(500, url)
         receipt = self.receipt(channel_id).to_header()
         media_type = None if step.bare else self.media_type
@@ -214,6 +214,11 @@ class Clock:
         return self.now
 
 
+def signing(signer: VoucherSigner) -> Sign:
+    """Vouchers of any channel by this key."""
+    return lambda entry, amount: signer.sign(entry.channel_id, amount)
+
+
 class Ground:
     """A payer's books and terms, and a chain on which its transactions are confirmed at once."""
 
@@ -241,10 +246,10 @@ class Ground:
         }
         return Terms(**(fields | changes))
 
-    def _sign(self, deployment: Deployment, channel_id: ChannelId, amount: int) -> Any:
-        assert deployment == DEPLOYMENT
-        self.signed.append((channel_id, amount))
-        return self.signer.sign(channel_id, amount)
+    def _sign(self, entry: PayerChannel, amount: int) -> Any:
+        assert entry.deployment == DEPLOYMENT
+        self.signed.append((entry.channel_id, amount))
+        return self.signer.sign(entry.channel_id, amount)
 
     def session(self, url: str = URL, **changes: Any) -> PaymentSession:
         return PaymentSession(self.terms(**changes), self.state, url, clock=self.clock)
@@ -267,7 +272,7 @@ class Ground:
         self.state.record_open_transaction(channel_id, b"\x0a" * 32)
         opened = ChannelState(ChannelStatus.OPEN, planned.deposit)
         self.state.record_chain_state(channel_id, opened)
-        self.state.end_funding(channel_id)
+        self.state.drop_funding(channel_id, None)
         return self.state.channel(channel_id)
 
     def perform(self, step: Step) -> None:
@@ -281,13 +286,14 @@ class Ground:
             self.clock.now += step.seconds
 
     def top_up(self, channel_id: ChannelId, amount: int) -> None:
-        assert self.state.begin_top_up(channel_id)
-        deposit = self.state.channel(channel_id).deposit + amount
+        held = self.state.channel(channel_id).deposit
+        assert self.state.begin_top_up(channel_id, held)
+        deposit = held + amount
         self.site.confirmed_deposits[channel_id] = deposit
         count = len(self.state.unpresented_top_ups(channel_id))
         transaction_hash = channel_id[:28] + deposit.to_bytes(3, "big") + bytes([count])
         self.state.record_top_up(TopUp(channel_id, transaction_hash, amount), deposit)
-        self.state.end_funding(channel_id)
+        self.state.drop_funding(channel_id, None)
 
     def pay(self, url: str = URL, **changes: Any) -> tuple[Answer, Any]:
         """Drive one session to its end."""

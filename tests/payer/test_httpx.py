@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import AsyncIterator, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
@@ -15,6 +16,7 @@ from channelpay.payer import httpx as adapter
 from channelpay.payer.httpx import ChannelPayAuth
 from channelpay.payer.session import PaymentSession
 from channelpay.payer.steps import PROBLEM_BYTES_MAX, Answer, Paid, Send, Step
+from channelpay.protocol.text import to_hex
 from tests.payer.site import URL, Ground, Site, refused
 
 
@@ -372,3 +374,53 @@ def test_after_a_credential_was_sent_nobody_says_that_nothing_was_charged(
             raise error("lost", request=request)
         assert ("may have been charged" in raised.value.hint) == charged
         assert ("Nothing was charged" in raised.value.hint) != charged
+
+
+def test_of_a_redirects_endless_body_little_is_read() -> None:
+    body = Endless()
+
+    def handle(request: httpx2.Request) -> httpx2.Response:
+        if request.url.path == "/moved":
+            return httpx2.Response(302, headers={"Location": "/here"}, stream=body)
+        return httpx2.Response(200, text="here")
+
+    transport = httpx2.MockTransport(handle)
+    with adapter._client(follow_redirects=True, transport=transport) as client:
+        assert client.get("https://site.example/moved").text == "here"
+    assert body.taken <= PROBLEM_BYTES_MAX + 1024
+
+
+def test_a_silent_payee_comes_with_the_way_out_of_its_channel(ground: Ground) -> None:
+    entry = ground.open()
+    ground.pay()
+    steps = ground.session().run()
+    next(steps)
+    steps.close()
+    payer: Any = SimpleNamespace(state=ground.state, address=ground.payer)
+
+    with pytest.raises(NetworkError) as lost, adapter.translated(URL, payer):
+        raise httpx2.ConnectError("refused", request=httpx2.Request("GET", URL))
+    gone = httpx2.Response(502, request=httpx2.Request("GET", URL))
+
+    for hint in (lost.value.hint, adapter.error_of_response(gone, payer).hint):
+        assert f"channelpay channel close {to_hex(entry.channel_id)} --request" in hint
+        assert "since 2027-01-15T08:00:00Z" in hint
+
+
+def test_a_dispute_over_what_was_charged_comes_with_the_way_out(ground: Ground) -> None:
+    entry = ground.open()
+    ground.pay()
+    payer: Any = SimpleNamespace(state=ground.state, address=ground.payer)
+    problem = {"code": "insufficient-balance", "spent": "9"}
+    response = httpx2.Response(
+        402, headers=PROBLEM, json=problem, request=httpx2.Request("GET", URL)
+    )
+    error = adapter.error_of_response(response, payer)
+    assert f"channelpay channel close {to_hex(entry.channel_id)} --request" in error.hint
+
+
+def test_the_way_out_is_not_told_of_a_payee_that_answers(ground: Ground) -> None:
+    ground.open()
+    ground.pay()
+    payer: Any = SimpleNamespace(state=ground.state, address=ground.payer)
+    assert adapter.way_out(payer, URL) == ""

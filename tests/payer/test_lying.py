@@ -23,12 +23,15 @@ from hypothesis.stateful import (
 )
 
 from channelpay.errors import ChannelPayError
+from channelpay.payer.backup import back_up
 from channelpay.payer.limits import Limits
 from channelpay.payer.metering import MeteredResponse
 from channelpay.payer.records import PayerChannel
 from channelpay.payer.state import RESERVATION_SECONDS_MAX, PayerState
 from channelpay.payer.steps import Answer, Paid, Send, Step
+from channelpay.protocol.eip712 import VoucherSigner
 from channelpay.protocol.sse import NeedVoucher, need_voucher_event, receipt_event
+from channelpay.protocol.text import to_hex
 from channelpay.protocol.types import NATIVE
 from channelpay.protocol.wire import Receipt
 from tests.payer.selling import Reading
@@ -37,6 +40,7 @@ from tests.payer.site import DEPLOYMENT, NOW, URL, Ground, Site
 PRICE_MAX = 10
 METERED_MAX = 64
 DEPOSIT = 100_000
+STRANGER = VoucherSigner(DEPLOYMENT, bytes(31) + b"\x02")
 
 claims = st.sampled_from([0.0, 0.5, 0.9, 1.0, 1.0, 1.0, 1.1])
 """What is claimed to be spent, as a part of what was signed."""
@@ -58,7 +62,9 @@ class Stream:
 
 
 class LyingPayee(RuleBasedStateMachine):
-    """``ended`` sums the limits of what ended without a receipt, ``costs`` what receipts said."""
+    """``ended`` sums the limits of what ended without a receipt, ``costs`` what receipts said, both
+    since the books were restored last. ``base`` is what may have been signed before that.
+    """
 
     requests: list[Request]
     streams: list[Stream]
@@ -76,10 +82,12 @@ class LyingPayee(RuleBasedStateMachine):
         )
         self.ground = Ground(Path(self.folder.name), self.site, limits)
         self.ground.open(DEPOSIT)
+        self.name = "payer.sqlite3"
         self.requests, self.streams = [], []
         self.dead: list[Request] = []
         self.states = [self.ground.state]
-        self.asked = self.costs = self.ended = self.highest = 0
+        self.copies: list[Path] = []
+        self.asked = self.costs = self.ended = self.highest = self.base = 0
 
     def teardown(self) -> None:
         if hasattr(self, "folder"):
@@ -164,10 +172,42 @@ class LyingPayee(RuleBasedStateMachine):
     )
     def refuse(self, index: int, part: float, price: int, metered: bool, more: int) -> None:
         spent = self.claim(part)
+        self.refuse_as(self.request(index), spent, more, price, metered, {})
+
+    def refuse_as(
+        self,
+        request: Request,
+        spent: int,
+        more: int,
+        price: int,
+        metered: bool,
+        claims: dict[str, Any],
+    ) -> None:
+        problem = {"code": "insufficient-balance", "spent": str(spent)} | claims
         required = str(spent + more)
-        problem = {"code": "insufficient-balance", "spent": str(spent)}
-        request = self.request(index)
         self.offer(request, price, metered, problem | {"requiredCumulative": required})
+
+    @precondition(lambda self: self.requests)
+    @rule(
+        index=st.integers(0, 40),
+        proof=st.integers(0, 1000),
+        forged=st.booleans(),
+        part=claims,
+        price=st.integers(1, PRICE_MAX),
+        metered=st.booleans(),
+    )
+    def refuse_with_a_proof(
+        self, index: int, proof: int, forged: bool, part: float, price: int, metered: bool
+    ) -> None:
+        """With any voucher that was ever signed; or with one that was not."""
+        signed = self.ground.signed
+        amount = signed[proof % len(signed)][1] if signed else 0
+        signer = STRANGER if forged else self.ground.signer
+        shown = amount + 1000 if forged else amount
+        signature = to_hex(signer.sign(self.entry.channel_id, shown).signature)
+        members = {"acceptedCumulative": str(shown), "acceptedSignature": signature}
+        request = self.request(index)
+        self.refuse_as(request, int(shown * part), 1, price, metered, members)
 
     @precondition(lambda self: self.requests)
     @rule(part=claims)
@@ -248,7 +288,27 @@ class LyingPayee(RuleBasedStateMachine):
         self.ended += self.limits_under_way()
         self.dead += self.requests
         self.requests, self.streams = [], []
-        path = Path(self.folder.name) / "payer.sqlite3"
+        path = Path(self.folder.name) / self.name
+        self.ground.state = PayerState(path, self.ground.clock)
+        self.states.append(self.ground.state)
+
+    @rule()
+    def back_up(self) -> None:
+        copy = Path(self.folder.name) / f"copy-{len(self.copies)}.sqlite3"
+        back_up(Path(self.folder.name) / self.name, copy)
+        self.copies.append(copy)
+
+    @precondition(lambda self: self.copies)
+    @rule(index=st.integers(0, 9))
+    def restore(self, index: int) -> None:
+        """The payer goes on with an old copy, and knows nothing of what was signed since."""
+        self.base = self.highest + self.delta
+        self.costs = self.ended = 0
+        self.dead += self.requests
+        self.requests, self.streams = [], []
+        self.name = f"restored-{len(self.states)}.sqlite3"
+        path = Path(self.folder.name) / self.name
+        back_up(self.copies[index % len(self.copies)], path)
         self.ground.state = PayerState(path, self.ground.clock)
         self.states.append(self.ground.state)
 
@@ -262,7 +322,7 @@ class LyingPayee(RuleBasedStateMachine):
     def check(self) -> None:
         if not hasattr(self, "folder"):
             return
-        now = self.costs + self.ended + self.limits_under_way()
+        now = self.base + self.costs + self.ended + self.limits_under_way()
         self.highest = max(self.highest, now)
         entry = self.entry
         assert entry.signed <= self.highest + self.delta

@@ -32,9 +32,10 @@ from channelpay.protocol.types import (
     ChannelState,
     ChannelStatus,
 )
-from tests.payer.site import DEPLOYMENT, KEY, PAYEE, Clock, Ground, Site
+from tests.payer.site import DEPLOYMENT, KEY, PAYEE, Clock, Ground, Site, signing
 
 SIGNER = VoucherSigner(DEPLOYMENT, KEY)
+SIGN = signing(SIGNER)
 DEADLINE_SECONDS = 60.0
 
 
@@ -48,11 +49,11 @@ def test_what_was_signed_is_there_after_a_kill(tmp_path: Path, ground: Ground) -
 import os, signal, sys
 from pathlib import Path
 from channelpay.payer.state import PayerState
-from tests.payer.site import DEPLOYMENT, KEY, Clock
+from tests.payer.site import DEPLOYMENT, KEY, Clock, signing
 from channelpay.protocol.eip712 import VoucherSigner
 state = PayerState(Path({str(tmp_path / "payer.sqlite3")!r}), Clock())
-signer = VoucherSigner(DEPLOYMENT, KEY)
-reservation = state.reserve(bytes.fromhex({entry.channel_id.hex()!r}), 7, signer.sign)
+sign = signing(VoucherSigner(DEPLOYMENT, KEY))
+reservation = state.reserve(bytes.fromhex({entry.channel_id.hex()!r}), 7, sign)
 print(reservation.voucher.cumulative_amount, reservation.voucher.signature.hex(), flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -71,13 +72,13 @@ import sys
 from pathlib import Path
 from channelpay.payer.state import PayerState
 from channelpay.protocol.eip712 import VoucherSigner
-from tests.payer.site import DEPLOYMENT, KEY, Clock
+from tests.payer.site import DEPLOYMENT, KEY, Clock, signing
 state = PayerState(Path(sys.argv[1]), Clock())
-signer = VoucherSigner(DEPLOYMENT, KEY)
+sign = signing(VoucherSigner(DEPLOYMENT, KEY))
 print("ready", flush=True)
 sys.stdin.readline()
 for _ in range(int(sys.argv[3])):
-    reservation = state.reserve(bytes.fromhex(sys.argv[2]), 3, signer.sign)
+    reservation = state.reserve(bytes.fromhex(sys.argv[2]), 3, sign)
     print(reservation.voucher.cumulative_amount, flush=True)
 """
 
@@ -104,25 +105,25 @@ def test_two_processes_never_share_an_increment(tmp_path: Path, ground: Ground) 
 
 def test_amounts_up_to_the_last_bit_survive(tmp_path: Path, ground: Ground) -> None:
     entry = ground.open(deposit=AMOUNT_MAX)
-    ground.state.reserve(entry.channel_id, AMOUNT_MAX, SIGNER.sign)
+    ground.state.reserve(entry.channel_id, AMOUNT_MAX, SIGN)
     kept = reopened(tmp_path).channel(entry.channel_id)
     assert (kept.deposit, kept.signed, kept.in_flight) == (AMOUNT_MAX,) * 3
 
 
 def test_more_than_the_deposit_is_never_signed(ground: Ground) -> None:
     entry = ground.open(deposit=5)
-    ground.state.reserve(entry.channel_id, 4, SIGNER.sign)
+    ground.state.reserve(entry.channel_id, 4, SIGN)
     with pytest.raises(AmountExceedsDeposit):
-        ground.state.reserve(entry.channel_id, 2, ground.signer.sign)
+        ground.state.reserve(entry.channel_id, 2, signing(ground.signer))
     kept = ground.state.channel(entry.channel_id)
     assert (kept.signed, kept.in_flight) == (4, 4)
 
 
 def test_a_refused_reservation_leaves_the_one_that_it_would_replace(ground: Ground) -> None:
     entry = ground.open(deposit=8)
-    held = ground.state.reserve(entry.channel_id, 5, SIGNER.sign)
+    held = ground.state.reserve(entry.channel_id, 5, SIGN)
     with pytest.raises(AmountExceedsDeposit):
-        ground.state.reserve(entry.channel_id, 9, SIGNER.sign, instead_of=held)
+        ground.state.reserve(entry.channel_id, 9, SIGN, instead_of=held)
     assert ground.state.channel(entry.channel_id).in_flight == 5
 
 
@@ -140,7 +141,7 @@ def test_a_failure_to_sign_leaves_nothing_behind(ground: Ground) -> None:
 
 def test_the_same_amount_is_signed_once(ground: Ground) -> None:
     entry = ground.open()
-    first = ground.state.reserve(entry.channel_id, 2, SIGNER.sign)
+    first = ground.state.reserve(entry.channel_id, 2, SIGN)
     ground.state.release(first)
     again = ground.state.reserve(entry.channel_id, 2, lambda *_: pytest.fail("signed anew"))
     assert again.voucher == first.voucher
@@ -150,9 +151,9 @@ def test_a_request_alone_takes_the_payees_count_and_others_only_their_price(
     ground: Ground,
 ) -> None:
     entry = ground.open()
-    alone = ground.state.reserve(entry.channel_id, 5, SIGNER.sign)
+    alone = ground.state.reserve(entry.channel_id, 5, SIGN)
     assert ground.state.settle(alone, 3) == 3
-    first, second = (ground.state.reserve(entry.channel_id, 5, SIGNER.sign) for _ in range(2))
+    first, second = (ground.state.reserve(entry.channel_id, 5, SIGN) for _ in range(2))
     # The payee had charged both when it answered the first.
     assert ground.state.settle(first, 13) == 5
     assert ground.state.channel(entry.channel_id).spent == 8
@@ -162,24 +163,24 @@ def test_a_request_alone_takes_the_payees_count_and_others_only_their_price(
 
 def test_a_charge_that_the_payee_gave_back_is_not_kept(ground: Ground) -> None:
     entry = ground.open()
-    ground.state.settle(ground.state.reserve(entry.channel_id, 5, SIGNER.sign), 5)
+    ground.state.settle(ground.state.reserve(entry.channel_id, 5, SIGN), 5)
     # The charge was released afterwards; the next request cost 4.
-    ground.state.settle(ground.state.reserve(entry.channel_id, 5, SIGNER.sign), 4)
+    ground.state.settle(ground.state.reserve(entry.channel_id, 5, SIGN), 4)
     assert ground.state.channel(entry.channel_id).spent == 4
 
 
 def test_what_was_signed_never_shrinks_when_requests_fail(ground: Ground) -> None:
     entry = ground.open()
-    for reservation in [ground.state.reserve(entry.channel_id, 5, SIGNER.sign) for _ in range(2)]:
+    for reservation in [ground.state.reserve(entry.channel_id, 5, SIGN) for _ in range(2)]:
         ground.state.release(reservation)
-    again = ground.state.reserve(entry.channel_id, 1, SIGNER.sign)
+    again = ground.state.reserve(entry.channel_id, 1, SIGN)
     assert again.voucher.cumulative_amount == 10
     assert ground.state.channel(entry.channel_id).signed == 10
 
 
 def test_a_late_answer_does_not_lower_what_was_spent(ground: Ground) -> None:
     entry = ground.open()
-    first, second = (ground.state.reserve(entry.channel_id, 5, SIGNER.sign) for _ in range(2))
+    first, second = (ground.state.reserve(entry.channel_id, 5, SIGN) for _ in range(2))
     ground.state.settle(second, 10)
     ground.state.settle(first, 5)
     assert ground.state.channel(entry.channel_id).spent == 10
@@ -187,7 +188,7 @@ def test_a_late_answer_does_not_lower_what_was_spent(ground: Ground) -> None:
 
 def test_the_payee_is_never_believed_above_what_was_signed(ground: Ground) -> None:
     entry = ground.open()
-    reservation = ground.state.reserve(entry.channel_id, 5, SIGNER.sign)
+    reservation = ground.state.reserve(entry.channel_id, 5, SIGN)
     assert ground.state.adopt_spent(entry.channel_id, 6).spent == 0
     ground.state.settle(reservation, 50)
     assert ground.state.channel(entry.channel_id).spent == 5
@@ -196,18 +197,18 @@ def test_the_payee_is_never_believed_above_what_was_signed(ground: Ground) -> No
 
 def test_a_reservation_of_a_dead_process_ends(ground: Ground) -> None:
     entry = ground.open()
-    ground.state.reserve(entry.channel_id, 5, SIGNER.sign)
+    ground.state.reserve(entry.channel_id, 5, SIGN)
     ground.clock.now += RESERVATION_SECONDS_MAX + 1
     assert ground.state.channel(entry.channel_id).in_flight == 0
-    again = ground.state.reserve(entry.channel_id, 5, SIGNER.sign)
+    again = ground.state.reserve(entry.channel_id, 5, SIGN)
     assert again.voucher.cumulative_amount == 5
 
 
 def test_a_receipt_claims_no_more_than_limits_explain(ground: Ground) -> None:
     entry = ground.open()
-    stream = ground.state.reserve(entry.channel_id, 60, SIGNER.sign)
+    stream = ground.state.reserve(entry.channel_id, 60, SIGN)
     assert ground.state.settle(stream, 0, metered=True) == 0
-    page = ground.state.reserve(entry.channel_id, 5, SIGNER.sign)
+    page = ground.state.reserve(entry.channel_id, 5, SIGN)
     assert page.voucher.cumulative_amount == 60
     ground.state.settle(page, 60)
     assert ground.state.channel(entry.channel_id).spent == 5
@@ -218,13 +219,13 @@ def test_a_slow_response_whose_reservation_ended_keeps_what_was_not_claimed_of_i
     ground: Ground, claim: int, left: int
 ) -> None:
     entry = ground.open()
-    held = ground.state.reserve(entry.channel_id, 10, SIGNER.sign, limit=20)
+    held = ground.state.reserve(entry.channel_id, 10, SIGN, limit=20)
     ground.clock.now += RESERVATION_SECONDS_MAX + 1
-    page = ground.state.reserve(entry.channel_id, 1, SIGNER.sign)
+    page = ground.state.reserve(entry.channel_id, 1, SIGN)
     assert ground.state.adopt_spent(entry.channel_id, claim, page).spent == claim
     with pytest.raises(BudgetExceeded):
-        ground.state.reserve(entry.channel_id, left + 1, SIGNER.sign, limit=20, instead_of=held)
-    again = ground.state.reserve(entry.channel_id, left, SIGNER.sign, limit=20, instead_of=held)
+        ground.state.reserve(entry.channel_id, left + 1, SIGN, limit=20, instead_of=held)
+    again = ground.state.reserve(entry.channel_id, left, SIGN, limit=20, instead_of=held)
     assert (again.ceiling, again.voucher.cumulative_amount) == (left, 20 + 1)
 
 
@@ -272,10 +273,19 @@ def test_an_answer_of_the_chain_that_is_out_of_date_is_dropped(ground: Ground) -
 
 def test_one_top_up_at_a_time(ground: Ground) -> None:
     entry = ground.open()
-    assert ground.state.begin_top_up(entry.channel_id)
-    assert not ground.state.begin_top_up(entry.channel_id)
-    ground.state.end_funding(entry.channel_id)
-    assert ground.state.begin_top_up(entry.channel_id)
+    assert ground.state.begin_top_up(entry.channel_id, entry.deposit)
+    assert not ground.state.begin_top_up(entry.channel_id, entry.deposit)
+    ground.state.drop_funding(entry.channel_id, None)
+    assert ground.state.begin_top_up(entry.channel_id, entry.deposit)
+
+
+def test_a_top_up_that_another_process_made_meanwhile_is_not_made_again(ground: Ground) -> None:
+    """Both saw the channel used up, and deposit_max allows it once."""
+    seen = ground.open().deposit
+    (entry,) = ground.state.channels(ground.payer)
+    ground.top_up(entry.channel_id, 50)
+    assert not ground.state.begin_top_up(entry.channel_id, seen)
+    assert ground.state.begin_top_up(entry.channel_id, seen + 50)
 
 
 def test_the_file_is_private(tmp_path: Path) -> None:
@@ -319,7 +329,7 @@ def test_a_channel_of_another_pair_is_not_offered(ground: Ground) -> None:
 
 def test_the_channel_with_most_signed_is_used_first(ground: Ground) -> None:
     entries = [ground.open() for _ in range(3)]
-    ground.state.reserve(entries[1].channel_id, 5, SIGNER.sign)
+    ground.state.reserve(entries[1].channel_id, 5, SIGN)
     found = ground.state.channels_to(DEPLOYMENT, ground.payer, PAYEE, NATIVE)
     assert found[0].channel_id == entries[1].channel_id
     assert Counter(entry.channel_id for entry in found) == Counter(
@@ -342,7 +352,7 @@ connection.execute("COMMIT")
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
     started = time.monotonic()
-    reservation = ground.state.reserve(entry.channel_id, 1, SIGNER.sign)
+    reservation = ground.state.reserve(entry.channel_id, 1, SIGN)
     assert reservation.voucher.cumulative_amount == 1
     assert time.monotonic() - started < DEADLINE_SECONDS
     process.communicate(timeout=DEADLINE_SECONDS)
@@ -352,7 +362,8 @@ def test_books_of_an_earlier_version_are_taken_over(tmp_path: Path, ground: Grou
     entry = ground.open()
     path = tmp_path / "payer.sqlite3"
     with closing(sqlite3.connect(path)) as connection:
-        for column in ("unsure", "credible", "pooled"):
+        added = ("in_doubt", "unanswered", "unanswered_since", "grace_seconds")
+        for column in ("unsure", "credible", "pooled", *added):
             connection.execute(f"ALTER TABLE channels DROP COLUMN {column}")
         for column in ("ceiling", "lapsed"):
             connection.execute(f"ALTER TABLE reservations DROP COLUMN {column}")

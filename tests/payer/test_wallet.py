@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from channelpay.errors import (
     ChainReverted,
     InputError,
     InsufficientFunds,
+    NetworkError,
     NotFound,
     StoreUnavailable,
     WrongChain,
@@ -100,7 +102,7 @@ def test_an_open_that_was_interrupted_is_found_again(
     (found,) = payer.channels()
     assert (found.status, found.deposit) == (ChannelStatus.OPEN, ETHER)
     assert found.open_transaction is not None
-    receipt = connect(payer.wallet._connection.rpc_url).receipt(found.open_transaction)
+    receipt = payer.wallet._connection.receipt(found.open_transaction)
     assert receipt is not None
     assert receipt.succeeded
 
@@ -149,18 +151,25 @@ def test_an_open_that_cannot_be_journaled_is_not_sent(
 
 
 class Withheld:
-    """A node's pool: transactions are taken, and mined when the test says so."""
+    """A node's pool: transactions are taken, and mined when the test says so. It may also forget
+    them, though they are still about somewhere.
+    """
 
-    def __init__(self, payer: Payer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self, payer: Payer, monkeypatch: pytest.MonkeyPatch, *, forgets: bool = False
+    ) -> None:
         self.raw: list[bytes] = []
         self._connection = payer.wallet._connection
         sender = payer.wallet._sender
         monkeypatch.setattr(sender, "_policy", SendPolicy(deadline_seconds=0.05))
         monkeypatch.setattr(sender, "_broadcast", lambda raw, _: self.raw.append(raw))
+        monkeypatch.setattr(self._connection, "has_transaction", lambda _: not forgets)
 
     def mine(self) -> None:
+        """In the order in which they came; one whose nonce is used is refused."""
         while self.raw:
-            self._connection.send_raw_transaction(self.raw.pop(0))
+            with suppress(NetworkError):
+                self._connection.send_raw_transaction(self.raw.pop(0))
 
 
 def use_up_the_nonce(furnished: FurnishedChain) -> None:
@@ -175,9 +184,9 @@ def test_a_top_up_that_may_still_be_mined_is_not_sent_again(
     entry = payer.open_channel(payee, 1000)
     pool = Withheld(payer, monkeypatch)
     with pytest.raises(NotConfirmed):
-        payer.perform(Add(entry.channel_id, 500))
+        payer.perform(Add(entry.channel_id, 500, 1000))
     monkeypatch.setattr(payer.state, "_clock", lambda: time.time() + 10 * FUNDING_SECONDS_MAX)
-    payer.perform(Add(entry.channel_id, 500))
+    payer.perform(Add(entry.channel_id, 500, 1000))
     assert len(pool.raw) == 1
     pool.mine()
     (found,) = payer.channels()
@@ -185,6 +194,54 @@ def test_a_top_up_that_may_still_be_mined_is_not_sent_again(
     assert [known.amount for known in payer.state.unpresented_top_ups(entry.channel_id)] == [500]
     monkeypatch.undo()
     payer.top_up(entry.channel_id, 1)
+
+
+@pytest.mark.parametrize("latest_first", [False, True])
+def test_a_top_up_that_the_node_dropped_is_replaced_and_never_doubled(
+    payer: Payer, payee: Address, monkeypatch: pytest.MonkeyPatch, latest_first: bool
+) -> None:
+    entry = payer.open_channel(payee, 1000)
+    pool = Withheld(payer, monkeypatch, forgets=True)
+    with pytest.raises(NotConfirmed):
+        payer.perform(Add(entry.channel_id, 500, 1000))
+    monkeypatch.setattr(payer.state, "_clock", lambda: time.time() + 10 * FUNDING_SECONDS_MAX)
+    with pytest.raises(NotConfirmed):
+        payer.perform(Add(entry.channel_id, 500, 1000))
+    assert len(pool.raw) == 2
+    if latest_first:
+        pool.raw.reverse()
+    pool.mine()
+    (found,) = payer.channels()
+    assert found.deposit == 1500
+    assert [known.amount for known in payer.state.unpresented_top_ups(entry.channel_id)] == [500]
+    monkeypatch.undo()
+    payer.top_up(entry.channel_id, 1)
+
+
+def test_a_top_up_that_waits_for_an_earlier_one_names_its_transaction(
+    payer: Payer, payee: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = payer.open_channel(payee, 1000)
+    Withheld(payer, monkeypatch)
+    with pytest.raises(NotConfirmed) as first:
+        payer.top_up(entry.channel_id, 500)
+    with pytest.raises(NotConfirmed) as second:
+        payer.top_up(entry.channel_id, 500)
+    assert second.value.context["txHash"] == first.value.context["txHash"]
+
+
+def test_an_open_that_the_node_dropped_is_sent_again_as_the_same_channel(
+    payer: Payer, payee: Address, furnished: FurnishedChain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = open_step(furnished, payee)
+    pool = Withheld(payer, monkeypatch, forgets=True)
+    for _ in range(2):
+        with pytest.raises(NotConfirmed):
+            payer.perform(step)
+    assert len(pool.raw) == 2
+    pool.mine()
+    (found,) = payer.channels()
+    assert (found.status, found.deposit) == (ChannelStatus.OPEN, ETHER)
 
 
 def test_an_open_that_may_still_be_mined_is_the_only_one(
@@ -288,7 +345,7 @@ def test_the_payer_gets_out_without_the_payee(
         payer.withdraw(entry.channel_id)
     requested_at = payer.state.channel(entry.channel_id).close_requested_at
     assert withdrawable_at == requested_at + furnished.grace_seconds
-    assert payer.wallet.withdrawable_at(payer.state.channel(entry.channel_id)) == withdrawable_at
+    assert payer.state.channel(entry.channel_id).withdrawable_at == withdrawable_at
     furnished.chain.increase_time(furnished.grace_seconds)
     before = payer.wallet.balance(NATIVE)
     payer.withdraw(entry.channel_id)

@@ -12,11 +12,21 @@ from channelpay.payer.closing import Closed, CloseSession
 from channelpay.payer.limits import Limits
 from channelpay.payer.offers import Terms
 from channelpay.payer.records import PayerChannel, Token, TopUp
+from channelpay.payer.refusals import not_confirmed
 from channelpay.payer.session import PaymentSession
+from channelpay.payer.session_keys import SessionKeys
 from channelpay.payer.state import PayerState
 from channelpay.payer.steps import Add, Open, Step
 from channelpay.protocol.eip712 import VoucherSigner
-from channelpay.protocol.types import NATIVE, Address, ChannelId, Deployment, Voucher
+from channelpay.protocol.text import to_hex
+from channelpay.protocol.types import (
+    NATIVE,
+    ZERO_ADDRESS,
+    Address,
+    ChannelId,
+    Deployment,
+    Voucher,
+)
 
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
@@ -54,7 +64,8 @@ class Payer:
         self._contract = canonical_contract() if contract is None else contract
         self._policy = policy
         self._limits = {limit.token: limit for limit in limits}
-        self._signers: dict[Deployment, VoucherSigner] = {}
+        self._session_keys = SessionKeys.of_account(self._secret)
+        self._signers: dict[tuple[Deployment, Address], VoucherSigner] = {}
         self._wallet: Wallet | None = None
         self._wallet_lock = Lock()
         self.address = VoucherSigner(Deployment(0, self._contract), self._secret).address
@@ -104,12 +115,14 @@ class Payer:
     def top_up(self, channel_id: ChannelId, amount: int) -> TopUp:
         """Add to a channel's deposit. Takes a close request back."""
         top_up = self.wallet.top_up(channel_id, amount)
-        if top_up is None:
-            raise NetworkError(
-                "an earlier top-up of this channel is under way",
-                hint="Look at your channels, then try again: channelpay channel list",
-            )
-        return top_up
+        if top_up is not None:
+            return top_up
+        if fundings := self.state.fundings(channel_id):
+            raise not_confirmed(fundings[-1])
+        raise NetworkError(
+            "another top-up of this channel is under way",
+            hint="Look at your channels, then try again: channelpay channel list",
+        )
 
     def close_channel(self, channel_id: ChannelId, url: str | None = None) -> Closed:
         """Ask the payee to close a channel and wait until it did; the rest of the deposit is back
@@ -143,6 +156,10 @@ class Payer:
         """Take the rest back once the grace period is over; the transaction's hash (32 bytes)."""
         return self.wallet.withdraw(channel_id)
 
+    def withdrawable(self) -> list[PayerChannel]:
+        """The channels that :meth:`withdraw` works for now."""
+        return self.wallet.withdrawable()
+
     # --- for the adapters --------------------------------------------------------------------
 
     def session(self, url: str, idempotency_key: str | None = None) -> PaymentSession:
@@ -157,13 +174,29 @@ class Payer:
                 request.recipient, request.currency, step.deposit, step.url
             )
         elif isinstance(step, Add):
-            self.wallet.top_up(step.channel_id, step.amount)
+            self.wallet.top_up(step.channel_id, step.amount, step.deposit)
 
-    def _sign(self, deployment: Deployment, channel_id: ChannelId, amount: int) -> Voucher:
-        signer = self._signers.get(deployment)
+    def _sign(self, entry: PayerChannel, amount: int) -> Voucher:
+        place = (entry.deployment, entry.channel.signer)
+        signer = self._signers.get(place)
         if signer is None:
-            signer = self._signers[deployment] = VoucherSigner(deployment, self._secret)
-        return signer.sign(channel_id, amount)
+            signer = self._signers[place] = self._signer_of(entry)
+        return signer.sign(entry.channel_id, amount)
+
+    def _signer_of(self, entry: PayerChannel) -> VoucherSigner:
+        """Raises :class:`ConfigError` for a channel that was opened with a key of somebody else's
+        making.
+        """
+        if entry.channel.authorized_signer == ZERO_ADDRESS:
+            return VoucherSigner(entry.deployment, self._secret)
+        signer = self._session_keys.signer(entry.deployment, entry.channel)
+        if signer.address != entry.channel.authorized_signer:
+            raise ConfigError(
+                f"the vouchers of {to_hex(entry.channel_id)} are signed by another program's key",
+                hint="Pay with the program that opened it, or take the deposit back: channelpay"
+                " channel close --request",
+            )
+        return signer
 
     def _connected(self) -> Wallet:
         from eth_account import Account
@@ -180,7 +213,9 @@ class Payer:
         if isinstance(connection, str):
             connection = connect(connection)
         account = Account.from_key(self._secret)
-        return Wallet(connection, account, self._contract, self.state, self._policy)
+        return Wallet(
+            connection, account, self._contract, self.state, self._session_keys, self._policy
+        )
 
     def __repr__(self) -> str:
         return f"Payer(0x{self.address.hex()})"

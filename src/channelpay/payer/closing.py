@@ -6,12 +6,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from channelpay.errors import ChannelPayError, InputError, NetworkError, PaymentRefused
-from channelpay.payer.metering import is_genuine
+from channelpay.payer.doubt import last_voucher, learn, receipt_in
 from channelpay.payer.offers import Terms
 from channelpay.payer.origins import check_transport, origin_of
 from channelpay.payer.records import PayerChannel
@@ -19,7 +18,6 @@ from channelpay.payer.refusals import error_of
 from channelpay.payer.session import RETRY_AFTER_SECONDS, asks_to_wait, payload_of
 from channelpay.payer.state import PayerState
 from channelpay.payer.steps import Answer, Send, Step, Wait
-from channelpay.protocol.types import Voucher
 from channelpay.protocol.wire import (
     Challenge,
     ClosePayload,
@@ -77,28 +75,45 @@ class CloseSession:
         """The answer to the close. A channel that was never used is unknown to the payee; so its
         open is presented first, and refused for want of payment.
         """
-        if self._state.channel(self._entry.channel_id).unsure:
-            yield from self._learn_spent(challenge)
+        asked, is_known = self._state.channel(self._entry.channel_id), False
+        if asked.unsure or asked.in_doubt:
+            is_known = yield from self._learn_spent(challenge, asked)
         entry = self._state.channel(self._entry.channel_id)
-        voucher = self._terms.sign(entry.deployment, entry.channel_id, entry.spent)
+        voucher = self._terms.sign(entry, entry.spent)
         opening = payload_of(entry, voucher)
-        if isinstance(opening, OpenPayload):
+        if isinstance(opening, OpenPayload) and not is_known:
             yield from self._send(challenge, opening)
         return (yield from self._send(challenge, ClosePayload(voucher)))
 
-    def _learn_spent(self, challenge: Challenge) -> Generator[Step, Any, None]:
+    def _learn_spent(self, challenge: Challenge, entry: PayerChannel) -> Generator[Step, Any, bool]:
         """Have a receipt for the last voucher: a payee that charged more than the close says takes
-        all that was promised.
+        all that was promised. Returns whether the payee knows the channel.
         """
-        entry = self._state.channel(self._entry.channel_id)
-        last = Voucher(entry.channel_id, entry.signed, entry.signature)
-        header = self._credential(challenge, VoucherPayload(last))
+        payload = payload_of(entry, last_voucher(self._terms, entry))
+        header = self._credential(challenge, payload)
         answer: Answer = yield Send({"Authorization": header}, bare=True, head=True)
-        if answer.receipt is not None and answer.status < 300:
-            with suppress(InputError):
-                receipt = Receipt.parse(answer.receipt)
-                if is_genuine(receipt, entry):
-                    self._state.adopt_spent(entry.channel_id, receipt.spent)
+        receipt = receipt_in(answer, entry)
+        if receipt is None:
+            return False
+        if entry.in_doubt and receipt.accepted > entry.signed:
+            yield from self._have_it_proven(challenge, entry, receipt)
+        elif entry.in_doubt:
+            self._state.end_doubt(entry.channel_id, receipt.spent)
+        elif receipt.spent <= entry.signed:
+            self._state.adopt_spent(entry.channel_id, receipt.spent)
+        return True
+
+    def _have_it_proven(
+        self, challenge: Challenge, entry: PayerChannel, receipt: Receipt
+    ) -> Generator[Step, Any, None]:
+        """A payee that holds a higher voucher shows it when it refuses to sell for the last known
+        one: so ask for what cannot be paid out of what is left.
+        """
+        price = SessionRequest.decode(challenge.request).amount
+        if receipt.accepted - receipt.spent < price:
+            payload = VoucherPayload(last_voucher(self._terms, entry))
+            answer = yield from self._send(challenge, payload)
+            learn(self._state, entry, answer)
 
     def _known_challenge(self) -> Challenge | None:
         challenge = self._state.challenge(origin_of(self._url))

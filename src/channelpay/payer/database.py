@@ -45,7 +45,8 @@ class Database:
             self._connection.row_factory = sqlite3.Row
             for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
                 self._connection.execute(f"PRAGMA {setting}")
-        self._migrate(migrations)
+        with self.write() as connection:
+            migrate(connection, migrations)
 
     def close(self) -> None:
         with self._lock:
@@ -75,19 +76,6 @@ class Database:
             finally:
                 self._connection.execute("ROLLBACK")
 
-    def _migrate(self, migrations: Sequence[Sequence[str]]) -> None:
-        with self.write() as connection:
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version > len(migrations):
-                raise ConfigError(
-                    f"{self._path} was written by a newer channelpay (version {version})",
-                    hint="Upgrade channelpay, or name another file.",
-                )
-            for statements in migrations[version:]:
-                for statement in statements:
-                    connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {len(migrations)}")
-
     @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
@@ -96,6 +84,22 @@ class Database:
             raise StoreUnavailable(
                 f"{self._path}: {error}", hint="Nothing was signed. Check the file and its disk."
             ) from error
+
+
+def migrate(connection: sqlite3.Connection, migrations: Sequence[Sequence[str]]) -> None:
+    """Run the migrations that a file has not seen, in the caller's transaction. Raises
+    :class:`ConfigError` for a file of an unknown version.
+    """
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > len(migrations):
+        raise ConfigError(
+            f"the books were written by a newer channelpay (version {version})",
+            hint="Upgrade channelpay, or name another file.",
+        )
+    for statements in migrations[version:]:
+        for statement in statements:
+            connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {len(migrations)}")
 
 
 def _create_private(path: Path) -> None:

@@ -25,7 +25,13 @@ from typing import Any, TypeVar
 import anyio
 import anyio.to_thread
 
-from channelpay.errors import ChannelPayError, ConfigError, InputError, NetworkError
+from channelpay.errors import (
+    ChannelPayError,
+    ConfigError,
+    InputError,
+    InsufficientBalance,
+    NetworkError,
+)
 from channelpay.payer.client import Payer
 from channelpay.payer.messages import (
     Done,
@@ -37,10 +43,20 @@ from channelpay.payer.messages import (
     run,
 )
 from channelpay.payer.metering import MeteredResponse
+from channelpay.payer.origins import origin_of
+from channelpay.payer.records import PayerChannel
 from channelpay.payer.refusals import error_of
+from channelpay.payer.session import is_answered
 from channelpay.payer.steps import PROBLEM_BYTES_MAX, Answer, Paid, Send, Step, Wait
 from channelpay.payer.streams import AsyncMeteredStream, MeteredStream
-from channelpay.protocol.wire import INTENT, METHOD, SessionRequest, parse_challenges
+from channelpay.protocol.text import to_hex
+from channelpay.protocol.wire import (
+    INTENT,
+    METHOD,
+    SessionRequest,
+    format_time,
+    parse_challenges,
+)
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
 """A request may be sent more than once, so its body must be kept: up to this size."""
@@ -152,7 +168,7 @@ class _Exchange:
 
     def request_for(self, step: Send) -> httpx.Request:
         if step.bare:
-            return bare_request(self._request, step.headers)
+            return bare_request(self._request, step.headers, "HEAD" if step.head else None)
         self._request.headers.update(step.headers)
         return self._request
 
@@ -247,14 +263,24 @@ def close_client() -> httpx.Client:
 
 def paying_client(payer: Payer) -> httpx.Client:
     """A client for whatever a person asks for: it follows redirects, and pays."""
-    return httpx.Client(auth=ChannelPayAuth(payer), follow_redirects=True, timeout=ANSWER_SECONDS)
+    return _client(auth=ChannelPayAuth(payer), follow_redirects=True, timeout=ANSWER_SECONDS)
+
+
+def _client(**settings: Any) -> httpx.Client:
+    """A client that reads little of a redirect's body, where httpx would read all of it."""
+    return httpx.Client(event_hooks={"response": [_read_redirect]}, **settings)
+
+
+def _read_redirect(response: httpx.Response) -> None:
+    if response.has_redirect_location:
+        read_small(response)
 
 
 def asked_by(url: str) -> list[SessionRequest]:
     """What a URL asks to be paid, without paying; empty if nothing of our kind."""
     with (
         translated(url),
-        httpx.Client(follow_redirects=True, timeout=ANSWER_SECONDS) as client,
+        _client(follow_redirects=True, timeout=ANSWER_SECONDS) as client,
         client.stream("GET", url) as response,
     ):
         pass
@@ -271,7 +297,7 @@ def paid_get(payer: Payer, url: str) -> Iterator[httpx.Response]:
     """GET a URL, and pay; the body is left to be streamed. If the answer is lost, the request is
     repeated with its own Idempotency-Key: what was charged already is not charged again.
     """
-    with translated(url), paying_client(payer) as client:
+    with translated(url, payer), paying_client(payer) as client:
         response = _repeated(client, url)
         try:
             yield response
@@ -309,25 +335,62 @@ def _carried_payment(request: httpx.Request) -> bool:
     return str(request.headers.get("Authorization", "")).startswith("Payment ")
 
 
-def error_of_response(response: httpx.Response) -> ChannelPayError:
+def error_of_response(response: httpx.Response, payer: Payer | None = None) -> ChannelPayError:
     """A response of a paying client that is not a success, as an error of ours."""
     answer = answer_of(response, str(response.url))
     error = error_of(answer)
     if isinstance(error, NetworkError) and not answer.code and _carried_payment(response.request):
         error.hint = MAY_HAVE_BEEN_CHARGED
+    if payer is not None and not is_answered(answer):
+        error.hint = f"{error.hint} {way_out(payer, answer.url)}".strip()
+    if payer is not None and isinstance(error, InsufficientBalance):
+        error.hint = _way_out_of_dispute(payer, answer.url) or error.hint
     return error
 
 
 @contextmanager
-def translated(url: str) -> Iterator[None]:
-    """Turn what the HTTP client raises into errors of ours."""
+def translated(url: str, payer: Payer | None = None) -> Iterator[None]:
+    """Turn what the HTTP client raises into errors of ours; for a ``payer``, with the way out of
+    the channels whose payee is silent.
+    """
     try:
         yield
     except (httpx.InvalidURL, httpx.TooManyRedirects) as error:
         raise InputError(f"{url}: {error}") from error
     except httpx.RequestError as error:
-        hint = MAY_HAVE_BEEN_CHARGED if _was_paid(error) else None
+        hint = MAY_HAVE_BEEN_CHARGED if _was_paid(error) else NetworkError.hint
+        if payer is not None:
+            hint = f"{hint} {way_out(payer, url)}".strip()
         raise NetworkError(f"no whole answer from {url}: {error}", hint=hint) from error
+
+
+def way_out(payer: Payer, url: str) -> str:
+    """What to do about a payee that does not answer at this address, if money is locked there."""
+    used = payer.state.used_at(payer.address, origin_of(url))
+    silent = [entry for entry in used if entry.unanswered]
+    if not silent:
+        return ""
+    since = format_time(min(entry.unanswered_since for entry in silent))
+    return (
+        f"The payee has not answered since {since}. If it stays silent, this gets your deposit back"
+        f" without it: {_closing(silent)}"
+    )
+
+
+def _way_out_of_dispute(payer: Payer, url: str) -> str:
+    used = payer.state.used_at(payer.address, origin_of(url))
+    if not used:
+        return ""
+    return (
+        "The payee says that it charged more than your books explain, and does not prove it. To"
+        f" go on, close the channel and open another one: {_closing(used)}"
+    )
+
+
+def _closing(entries: list[PayerChannel]) -> str:
+    return " or ".join(
+        f"channelpay channel close {to_hex(one.channel_id)} --request" for one in entries
+    )
 
 
 def _answer_to(client: httpx.Client, request: httpx.Request) -> Answer:

@@ -27,7 +27,7 @@ from channelpay.payer.limits import least_promise
 from channelpay.payer.offers import Offer, Terms, offer_of, present_top_ups
 from channelpay.payer.origins import check_transport
 from channelpay.payer.records import PayerChannel, Reservation
-from channelpay.payer.refusals import error_of
+from channelpay.payer.refusals import error_of, not_confirmed
 from channelpay.payer.state import PayerState
 from channelpay.payer.steps import Add, Answer, Paid, Send, Step, Wait
 from channelpay.protocol.sse import NEED_VOUCHER, RECEIPT, EventReader, NeedVoucher
@@ -159,6 +159,8 @@ class MeteredResponse:
         What others have set aside is theirs, so the payee's lack is added to the own promise, as
         far as the deposit allows.
         """
+        if others.in_doubt:
+            raise _undelivered(PaymentRefused("the books are older than what was signed"))
         before = others.spent + others.in_flight
         fair = before + self._reservation.price + need.required - need.accepted
         cumulative = max(need.required, min(fair, others.deposit))
@@ -198,11 +200,10 @@ class MeteredResponse:
 
     def _reserve(self, price: int) -> None:
         held = self._reservation
-        deployment = self._offer.request.deployment
         self._reservation = self._state.reserve(
             held.channel_id,
             price,
-            lambda channel_id, amount: self._terms.sign(deployment, channel_id, amount),
+            self._terms.sign,
             delta=self._offer.request.min_voucher_delta,
             total_max=self._offer.limits.total_max,
             limit=self._limit,
@@ -218,8 +219,11 @@ class MeteredResponse:
         channel_id = self._reservation.channel_id
         while (shortfall := self._shortfall(need)) > 0:
             if self._clock() >= deadline:
+                if fundings := self._state.fundings(channel_id):
+                    raise not_confirmed(fundings[-1])
                 raise NetworkError("a top-up of the channel was not confirmed in time")
-            yield Add(channel_id, self._top_up_for(shortfall))
+            deposit = self._state.channel(channel_id).deposit
+            yield Add(channel_id, self._top_up_for(deposit, shortfall), deposit)
             if self._shortfall(need) > 0:
                 yield Wait(FUNDING_POLL_SECONDS)
         is_known = need.deposit >= self._state.channel(channel_id).deposit
@@ -230,10 +234,9 @@ class MeteredResponse:
         others = self._others()
         return self._least(others, need) - others.room
 
-    def _top_up_for(self, shortfall: int) -> int:
-        entry = self._state.channel(self._reservation.channel_id)
+    def _top_up_for(self, deposit: int, shortfall: int) -> int:
         try:
-            return self._offer.limits.top_up_for(entry.deposit, shortfall)
+            return self._offer.limits.top_up_for(deposit, shortfall)
         except BudgetExceeded as error:
             raise self._stopped(error.detail) from error
 

@@ -54,14 +54,14 @@ class Observer:
     def refresh(self, payee: Address | None = None) -> None:
         """Bring the books up to date with the chain, for all channels or those of one payee."""
         for entry in self._unfinished(payee):
-            funding = self._state.funding(entry.channel_id)
-            if funding is not None:
+            for funding in self._state.fundings(entry.channel_id):
                 self._conclude(entry, funding)
         by_contract: dict[Deployment, list[PayerChannel]] = defaultdict(list)
         for entry in self._unfinished(payee):
             by_contract[entry.deployment].append(entry)
         for deployment, entries in by_contract.items():
-            contract = self._contract(deployment)
+            contract = self.contract_at(deployment)
+            self._learn_grace(entries[0])
             states = contract.states(entry.channel for entry in entries)
             for entry, state in zip(entries, states, strict=True):
                 self._adopt(contract, entry, state)
@@ -84,14 +84,23 @@ class Observer:
         if receipt is None and not nonce_used:
             return
         opening = entry.status is ChannelStatus.ABSENT
-        if receipt is not None and receipt.succeeded and not opening:
-            self._record_top_up(self._contract(entry.deployment), entry, funding.amount, receipt)
-            return
         if receipt is not None and receipt.succeeded:
-            opened = ChannelState(ChannelStatus.OPEN, funding.amount)
-            self._state.record_chain_state(entry.channel_id, opened, seen=entry)
-        elif receipt is not None and opening:
+            self._enter_funding(entry, funding, receipt)
+            return
+        self._state.drop_funding(entry.channel_id, funding.transaction_hash)
+        if receipt is not None and opening and not self._state.fundings(entry.channel_id):
             self._state.abandon_open(entry.channel_id)
+
+    def _enter_funding(
+        self, entry: PayerChannel, funding: Funding, receipt: TransactionReceipt
+    ) -> None:
+        if entry.status is not ChannelStatus.ABSENT:
+            contract = self.contract_at(entry.deployment)
+            self._record_top_up(contract, entry, funding.amount, receipt)
+            return
+        opened = ChannelState(ChannelStatus.OPEN, funding.amount)
+        self._state.record_open_transaction(entry.channel_id, funding.transaction_hash)
+        self._state.record_chain_state(entry.channel_id, opened, seen=entry)
         self._state.end_funding(entry.channel_id, funding.transaction_hash)
 
     def _record_top_up(
@@ -128,14 +137,17 @@ class Observer:
                     self._state.record_open_transaction(entry.channel_id, transaction_hash)
                     return
 
-    def withdrawable_at(self, entry: PayerChannel) -> int | None:
-        """Unix seconds of the earliest withdrawal, None if no close is requested."""
-        if not entry.close_requested_at:
-            return None
-        grace_seconds = self._contract(entry.deployment).grace_period_seconds()
-        return entry.close_requested_at + grace_seconds
+    def _learn_grace(self, entry: PayerChannel) -> None:
+        """Note the grace period of the channel's contract, so that it is known without a node."""
+        if not entry.grace_seconds:
+            grace_seconds = self.contract_at(entry.deployment).grace_period_seconds()
+            self._state.record_grace(entry.deployment, grace_seconds)
 
-    def _contract(self, deployment: Deployment) -> PaymentChannelsContract:
+    def chain_time(self) -> int:
+        """Unix seconds of the newest block: what the contract goes by."""
+        return self._connection.latest_block().timestamp
+
+    def contract_at(self, deployment: Deployment) -> PaymentChannelsContract:
         return PaymentChannelsContract(self._connection, deployment)
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from channelpay.errors import BudgetExceeded, ConfigError
 from channelpay.payer.limits import Limits, is_metered
-from channelpay.payer.records import PayerChannel
+from channelpay.payer.records import PayerChannel, Sign
 from channelpay.payer.state import PayerState
 from channelpay.payer.steps import Answer, Send, Step
 from channelpay.protocol.text import checksum_address
-from channelpay.protocol.types import NATIVE, Address, ChannelId, Deployment, Voucher
+from channelpay.protocol.types import NATIVE, Address, ChannelId
 from channelpay.protocol.wire import (
     INTENT,
     METHOD,
@@ -35,7 +35,7 @@ class Terms:
     payer: Address
     contract: Address
     limits: Mapping[Address, Limits]
-    sign: Callable[[Deployment, ChannelId, int], Voucher] = field(repr=False)
+    sign: Sign = field(repr=False)
     chain_id: Callable[[], int]
     allow_plain_http: bool = False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -21,10 +22,12 @@ class PayerChannel:
     """One channel in the payer's books. Amounts are cumulative base units of its token.
 
     ``status`` is ``absent`` between the journal entry and the block that opens it. ``unsure`` says
-    that more may be spent: a response ended without telling its cost. ``credible`` is the most that
-    is believed of ``spent``. ``presented`` says that the payee answered on it once.
+    that more may be spent: a response ended without telling its cost. ``in_doubt`` says that more
+    may have been signed: the books were restored or rebuilt. ``credible`` is the most that is
+    believed of ``spent``. ``presented`` says that the payee answered on it once; ``unanswered``
+    counts the requests that it has not answered since ``unanswered_since`` (Unix seconds).
     ``open_transaction`` is the hash (32 bytes), once it is known; the open is in no block before
-    ``first_block``.
+    ``first_block``. ``grace_seconds`` is that of the contract, 0 while it is not known.
     """
 
     channel_id: ChannelId
@@ -45,6 +48,10 @@ class PayerChannel:
     refused: str | None = None
     open_transaction: bytes | None = None
     first_block: int = 0
+    in_doubt: bool = False
+    unanswered: int = 0
+    unanswered_since: int = 0
+    grace_seconds: int = 0
 
     @classmethod
     def planned(
@@ -69,15 +76,28 @@ class PayerChannel:
         """What of the deposit is neither spent nor set aside."""
         return self.deposit - self.spent - self.in_flight
 
+    @property
+    def withdrawable_at(self) -> int | None:
+        """Unix seconds of the earliest withdrawal; None if no close is requested."""
+        if self.status is not ChannelStatus.CLOSING:
+            return None
+        return self.close_requested_at + self.grace_seconds
+
     def next_cumulative(self, price: int, delta: int = 0) -> int:
         """The amount of the voucher that pays ``price`` more, for a payee that wants it to exceed
-        the one before by ``delta``.
+        the one before by ``delta``. In doubt, nothing more is signed.
         """
+        if self.in_doubt:
+            return self.signed
         wanted = self.spent + self.in_flight + price
         return self.signed if wanted <= self.signed else max(wanted, self.signed + delta)
 
     def covers(self, price: int, delta: int = 0) -> bool:
         return self.next_cumulative(price, delta) <= self.deposit
+
+
+Sign = Callable[[PayerChannel, int], Voucher]
+"""Signs a voucher for a cumulative amount on a channel."""
 
 
 @dataclass(frozen=True, slots=True)

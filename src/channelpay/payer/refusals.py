@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from channelpay.errors import ChannelPayError, NetworkError, NotFound, PaymentRefused
+from channelpay.payer.records import Funding
 from channelpay.payer.steps import Answer
+from channelpay.protocol.text import to_hex
 
 DETAIL_MAX = 500
 
@@ -20,6 +22,16 @@ def error_of(answer: Answer) -> ChannelPayError:
     if said:
         return kind(f"the site says: {said}")
     return kind(f"the site answered with status {answer.status}")
+
+
+def not_confirmed(funding: Funding) -> ChannelPayError:
+    """The error for a transaction of which nothing is known, with its hash."""
+    from channelpay.chain.sender import NotConfirmed
+
+    return NotConfirmed(
+        "an earlier transaction for this channel is not confirmed",
+        txHash=to_hex(funding.transaction_hash),
+    )
 
 
 def _by_status(status: int) -> type[ChannelPayError]:

@@ -75,4 +75,20 @@ MIGRATIONS = (
         "UPDATE reservations SET ceiling = price",
         "ALTER TABLE reservations ADD COLUMN lapsed BLOB",
     ),
+    (
+        "ALTER TABLE channels ADD COLUMN in_doubt INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE channels ADD COLUMN unanswered INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE channels ADD COLUMN unanswered_since INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE channels ADD COLUMN grace_seconds INTEGER NOT NULL DEFAULT 0",
+        """CREATE TABLE submitted (
+            transaction_hash BLOB PRIMARY KEY CHECK (length(transaction_hash) = 32),
+            channel_id BLOB NOT NULL REFERENCES channels ON DELETE CASCADE,
+            nonce INTEGER NOT NULL,
+            amount BLOB NOT NULL CHECK (length(amount) = 16)
+        ) STRICT""",
+        "INSERT INTO submitted SELECT transaction_hash, channel_id, nonce, amount FROM fundings",
+        "DROP TABLE fundings",
+        "ALTER TABLE submitted RENAME TO fundings",
+        "CREATE INDEX fundings_by_channel ON fundings (channel_id)",
+    ),
 )

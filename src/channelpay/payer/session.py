@@ -20,10 +20,12 @@ from channelpay.errors import (
     NetworkError,
     WrongChain,
 )
+from channelpay.payer.doubt import ask, learn
 from channelpay.payer.metering import Head, MeteredResponse, is_genuine
 from channelpay.payer.offers import Offer, Terms, offer_of, present_top_ups
 from channelpay.payer.origins import check_transport, origin_of
 from channelpay.payer.records import PayerChannel, Reservation
+from channelpay.payer.refusals import not_confirmed
 from channelpay.payer.state import PayerState
 from channelpay.payer.steps import Add, Answer, Open, Paid, Send, Step, Wait
 from channelpay.protocol.sse import MEDIA_TYPE
@@ -44,6 +46,7 @@ RETRY_AFTER_SECONDS = 1.0
 """How long to wait where the payee does not say."""
 FUNDING_POLL_SECONDS = 0.1
 
+_NO_ANSWER = frozenset({502, 503, 504})
 _CHANNEL_IS_GONE = frozenset({"channel-closing", "channel-finalized", "channel-not-found"})
 _FRESH_CHALLENGE_HELPS = frozenset(
     {"invalid-challenge", "payment-expired", "payment-insufficient", "payment-required"}
@@ -74,6 +77,7 @@ class PaymentSession:
         self._reservation: Reservation | None = None
         self._asked_to_open = False
         self._is_short = False
+        self._is_answered = False
         self._share = 0
         self._seen: set[tuple[str, ChannelId]] = set()
 
@@ -100,7 +104,10 @@ class PaymentSession:
         offer = self._known_offer()
         if offer is not None:
             return (yield from self._attempt(offer))
+        waiting = self._state.begin_asking(self._terms.payer, origin_of(self._url))
         answer: Answer = yield Send({})
+        if waiting and is_answered(answer):
+            self._state.record_answer(waiting)
         return answer
 
     def _attempt(self, offer: Offer) -> Generator[Step, Any, Answer]:
@@ -108,6 +115,9 @@ class PaymentSession:
         self._offer = offer
         reservation = yield from self._reserve(offer)
         entry = self._state.channel(reservation.channel_id)
+        if entry.in_doubt:
+            reservation = yield from self._ask(offer, reservation, entry)
+            entry = self._state.channel(reservation.channel_id)
         if entry.presented:
             refusal = yield from present_top_ups(self._terms, self._state, offer, entry.channel_id)
             if refusal is not None:
@@ -118,7 +128,17 @@ class PaymentSession:
         if offer.is_metered:  # Its body is looked into, which a compressed one does not allow.
             headers["Accept-Encoding"] = "identity"
         answer: Answer = yield Send(headers)
+        self._is_answered = is_answered(answer)
         return answer
+
+    def _ask(
+        self, offer: Offer, reservation: Reservation, entry: PayerChannel
+    ) -> Generator[Step, Any, Reservation]:
+        """Have the payee say what it holds, and set the price aside by that."""
+        payload = payload_of(entry, reservation.voucher)
+        yield from ask(self._state, entry, lambda: offer.credential(self._terms.payer, payload))
+        self._is_short = not self._state.channel(entry.channel_id).in_doubt
+        return (yield from self._reserve(offer))
 
     def _reserve(self, offer: Offer) -> Generator[Step, Any, Reservation]:
         """Set the price aside on a channel that covers it; have one funded if there is none."""
@@ -153,7 +173,7 @@ class PaymentSession:
             return self._state.reserve(
                 entry.channel_id,
                 self._price(offer, entry),
-                lambda channel_id, amount: self._terms.sign(entry.deployment, channel_id, amount),
+                self._terms.sign,
                 delta=offer.request.min_voucher_delta,
                 total_max=offer.limits.total_max,
                 limit=offer.cost_max if offer.is_metered else None,
@@ -175,13 +195,17 @@ class PaymentSession:
             needed = entry.next_cumulative(price, request.min_voucher_delta)
             shortfall = needed - entry.deposit
             if shortfall > 0:
-                yield Add(entry.channel_id, limits.top_up_for(entry.deposit, shortfall))
+                amount = limits.top_up_for(entry.deposit, shortfall)
+                yield Add(entry.channel_id, amount, entry.deposit)
         current = self._channel_for(offer)
         if current is None or not self._is_covered(offer, current):
-            yield from self._wait_for_funding()
+            yield from self._wait_for_funding(offer)
 
-    def _wait_for_funding(self) -> Generator[Step, Any, None]:
+    def _wait_for_funding(self, offer: Offer) -> Generator[Step, Any, None]:
         if self._clock() >= self._deadline:
+            for entry in self._channels_to(offer):
+                if fundings := self._state.fundings(entry.channel_id):
+                    raise not_confirmed(fundings[-1])
             raise NetworkError(
                 "no channel that covers the price became available in time",
                 hint="Look at your channels with: channelpay channel list",
@@ -220,6 +244,8 @@ class PaymentSession:
     def _learn(self, answer: Answer, channel_id: ChannelId) -> bool:
         """Take in why the payee refused; False if another attempt cannot help."""
         code = answer.code
+        if code == "insufficient-balance":
+            learn(self._state, self._state.channel(channel_id), answer)
         if code in _CHANNEL_IS_GONE:
             return self._present_once_more(code, channel_id) or self._leave(code, channel_id)
         if code == "insufficient-balance" and self._is_metered:
@@ -263,7 +289,8 @@ class PaymentSession:
         held, offer, required = self._reservation, self._offer, answer.amount("requiredCumulative")
         assert held is not None
         assert offer is not None
-        if required is None or held.price >= offer.cost_max:
+        is_in_doubt = self._state.channel(channel_id).in_doubt
+        if required is None or is_in_doubt or held.price >= offer.cost_max:
             return False
         others = self._state.adopt_spent(channel_id, answer.amount("spent") or 0, held)
         least = required - others.spent - others.in_flight
@@ -322,7 +349,7 @@ class PaymentSession:
     def _release(self) -> None:
         reservation, self._reservation = self._reservation, None
         if reservation is not None:
-            self._state.release(reservation)
+            self._state.release(reservation, answered=self._is_answered)
 
     # --- offers ------------------------------------------------------------------------------
 
@@ -375,17 +402,19 @@ class PaymentSession:
 
     def _channel_for(self, offer: Offer) -> PayerChannel | None:
         """A usable channel to this payee, if possible one that covers the price."""
+        usable = [entry for entry in self._channels_to(offer) if entry.is_usable]
+        covering = (entry for entry in usable if self._is_covered(offer, entry))
+        return next(covering, usable[0] if usable else None)
+
+    def _channels_to(self, offer: Offer) -> list[PayerChannel]:
         request = offer.request
-        entries = self._state.channels_to(
+        return self._state.channels_to(
             request.deployment,
             self._terms.payer,
             request.recipient,
             request.currency,
             beside=self._reservation,
         )
-        usable = [entry for entry in entries if entry.is_usable]
-        covering = (entry for entry in usable if self._is_covered(offer, entry))
-        return next(covering, usable[0] if usable else None)
 
     def _is_covered(self, offer: Offer, entry: PayerChannel) -> bool:
         return offer.is_covered_by(entry, self._price(offer, entry))
@@ -394,6 +423,11 @@ class PaymentSession:
         ours, theirs = self._terms.chain_id(), request.deployment.chain_id
         if ours != theirs:
             raise WrongChain(f"the site takes payments on chain {theirs}, the node serves {ours}")
+
+
+def is_answered(answer: Answer) -> bool:
+    """Whether the payee is there: neither a gateway nor a payee in trouble answered for it."""
+    return answer.status not in _NO_ANSWER
 
 
 def asks_to_wait(answer: Answer) -> bool:

@@ -30,12 +30,14 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
-from channelpay.errors import AmountExceedsDeposit, BudgetExceeded, NotFound
+from channelpay.errors import AmountExceedsDeposit, BudgetExceeded, InputError, NotFound
 from channelpay.payer.database import Database, amount_blob, blob_amount
-from channelpay.payer.records import Funding, PayerChannel, Reservation, Token, TopUp
+from channelpay.payer.origins import origin_of
+from channelpay.payer.records import Funding, PayerChannel, Reservation, Sign, Token, TopUp
 from channelpay.payer.schema import MIGRATIONS
 from channelpay.protocol.text import to_hex
 from channelpay.protocol.types import (
@@ -57,7 +59,17 @@ LAPSED_SECONDS_MAX = 86_400
 FUNDING_SECONDS_MAX = 300
 """How long others wait for an open or a top-up that another process has begun."""
 
-Sign = Callable[[ChannelId, int], Voucher]
+MARKING = (
+    # Those requests are of who made the copy, not of who uses it.
+    "DELETE FROM reservations",
+    "UPDATE channels SET in_doubt = 1 WHERE status <> 'finalized'",
+)
+"""The statements that put books in doubt."""
+_INSERT_FUNDING = (
+    "INSERT OR REPLACE INTO fundings (transaction_hash, channel_id, nonce, amount)"
+    " VALUES (?, ?, ?, ?)"
+)
+_ANSWERED = "UPDATE channels SET unanswered = 0, unanswered_since = 0 WHERE channel_id = ?"
 
 
 class PayerState:
@@ -139,26 +151,24 @@ class PayerState:
         """
         values = (funding.transaction_hash, funding.channel_id)
         with self._database.write() as connection:
-            connection.execute(
-                "INSERT OR REPLACE INTO fundings (transaction_hash, channel_id, nonce, amount)"
-                " VALUES (?, ?, ?, ?)",
-                (*values, funding.nonce, amount_blob(funding.amount)),
-            )
+            connection.execute(_INSERT_FUNDING, _funding_row(funding))
             connection.execute(
                 "UPDATE channels SET open_transaction = ? WHERE channel_id = ? AND status = ?",
                 (*values, ChannelStatus.ABSENT.value),
             )
 
-    def funding(self, channel_id: ChannelId) -> Funding | None:
-        """The journaled transaction of which the end is not known yet."""
+    def fundings(self, channel_id: ChannelId) -> list[Funding]:
+        """The journaled transactions of which the end is not known yet, oldest first. One of them
+        is mined at most.
+        """
         with self._database.read() as connection:
-            row = connection.execute(
-                "SELECT * FROM fundings WHERE channel_id = ?", (channel_id,)
-            ).fetchone()
-        if row is None:
-            return None
-        amount = blob_amount(row["amount"])
-        return Funding(channel_id, row["transaction_hash"], row["nonce"], amount)
+            rows = connection.execute(
+                "SELECT * FROM fundings WHERE channel_id = ? ORDER BY rowid", (channel_id,)
+            ).fetchall()
+        return [
+            Funding(channel_id, row["transaction_hash"], row["nonce"], blob_amount(row["amount"]))
+            for row in rows
+        ]
 
     def record_chain_state(
         self, channel_id: ChannelId, state: ChannelState, seen: PayerChannel | None = None
@@ -189,24 +199,148 @@ class PayerState:
         """The payee takes no more vouchers of this channel, for the reason ``code``."""
         self._execute("UPDATE channels SET refused = ? WHERE channel_id = ?", code, channel_id)
 
+    def record_grace(self, deployment: Deployment, seconds: int) -> None:
+        """The grace period of a contract, which never changes."""
+        self._execute(
+            "UPDATE channels SET grace_seconds = ? WHERE chain_id = ? AND contract = ?",
+            seconds,
+            deployment.chain_id,
+            deployment.contract,
+        )
+
     def present_open_again(self, channel_id: ChannelId) -> None:
         """Tell the payee of the open once more, with the next request."""
         self._execute("UPDATE channels SET presented = 0 WHERE channel_id = ?", channel_id)
 
+    # --- doubt -------------------------------------------------------------------------------
+
+    def add_found(self, found: PayerChannel, top_ups: Iterable[TopUp] = ()) -> bool:
+        """Enter a channel that was found on chain, with what added to its deposit; it is in doubt.
+        False for one that the books know: what they say of it stays.
+        """
+        with self._database.write() as connection:
+            known = connection.execute(
+                "SELECT 1 FROM channels WHERE channel_id = ?", (found.channel_id,)
+            ).fetchone()
+            if known is not None:
+                return False
+            _insert(connection, replace(found, in_doubt=True), 0)
+            connection.executemany(
+                "INSERT OR IGNORE INTO top_ups VALUES (?, ?, ?, 1)",
+                [
+                    (one.transaction_hash, one.channel_id, amount_blob(one.amount))
+                    for one in top_ups
+                ],
+            )
+        return True
+
+    def mark_in_doubt(self) -> int:
+        """These books are a copy: more may have been signed on every channel that is not finalized.
+        Returns how many those are.
+        """
+        with self._database.write() as connection:
+            return [connection.execute(statement).rowcount for statement in MARKING][-1]
+
+    def end_doubt(self, channel_id: ChannelId, spent: int, last: Voucher | None = None) -> None:
+        """The payee told what it holds and that it charged ``spent``. ``last`` is a voucher of ours
+        that it showed, whose signature was checked; None if it holds none above what the books say.
+
+        It is believed what our own signatures prove, and only while the books are in doubt, or are
+        proven to be too old.
+        """
+        with self._database.write() as connection:
+            entry = self._entry(connection, channel_id)
+            is_news = last is not None and last.cumulative_amount > entry.signed
+            if not (entry.in_doubt or is_news):
+                return
+            if last is not None and is_news:
+                connection.execute(
+                    "UPDATE channels SET signed = ?, signature = ? WHERE channel_id = ?",
+                    (amount_blob(last.cumulative_amount), last.signature, channel_id),
+                )
+                entry = self._entry(connection, channel_id)
+            believed = max(entry.spent, min(spent, entry.signed))
+            connection.execute(
+                "UPDATE channels SET spent = ?, credible = ?, in_doubt = 0, presented = 1"
+                " WHERE channel_id = ?",
+                (
+                    amount_blob(believed),
+                    amount_blob(max(believed, entry.credible)),
+                    channel_id,
+                ),
+            )
+
+    # --- silence -----------------------------------------------------------------------------
+
+    def begin_asking(self, payer: Address, origin: str) -> list[ChannelId]:
+        """A request without a voucher is about to go to ``origin``: the channels that were used
+        there, which wait for an answer from now on.
+        """
+        with self._database.read() as connection:
+            found = [one.channel_id for one in self._used_at(connection, payer, origin)]
+        if found:
+            with self._database.write() as connection:
+                for channel_id in found:
+                    self._begin_waiting(connection, channel_id)
+        return found
+
+    def record_answer(self, channel_ids: Iterable[ChannelId]) -> None:
+        """The payee of these channels is there."""
+        with self._database.write() as connection:
+            connection.executemany(_ANSWERED, [(channel_id,) for channel_id in channel_ids])
+
+    def used_at(self, payer: Address, origin: str) -> list[PayerChannel]:
+        """The channels that are not finalized and were used at ``origin`` last."""
+        with self._database.read() as connection:
+            return self._used_at(connection, payer, origin)
+
+    def _used_at(
+        self, connection: sqlite3.Connection, payer: Address, origin: str
+    ) -> list[PayerChannel]:
+        entries = self._of_payer(connection, payer)
+        live = (one for one in entries if one.status is not ChannelStatus.FINALIZED)
+        return [one for one in live if one.url is not None and _is_at(one.url, origin)]
+
+    def _begin_waiting(self, connection: sqlite3.Connection, channel_id: ChannelId) -> None:
+        connection.execute(
+            "UPDATE channels SET unanswered_since ="
+            " CASE unanswered WHEN 0 THEN ? ELSE unanswered_since END,"
+            " unanswered = unanswered + 1 WHERE channel_id = ?",
+            (int(self._clock()), channel_id),
+        )
+
     # --- top-ups -----------------------------------------------------------------------------
 
-    def begin_top_up(self, channel_id: ChannelId) -> bool:
-        """Whether this process may top the channel up now: no other is doing it, and no earlier
-        transaction may still be mined.
+    def begin_top_up(
+        self, channel_id: ChannelId, deposit: int, *, instead_of: Funding | None = None
+    ) -> bool:
+        """Whether this process may top the channel up now: no other is doing it, none did it since
+        the books said ``deposit``, and no earlier transaction but ``instead_of`` may still be
+        mined.
         """
         now = int(self._clock())
+        nonce = None if instead_of is None else instead_of.nonce
         with self._database.write() as connection:
             claimed = connection.execute(
-                "UPDATE channels SET funding_until = ? WHERE channel_id = ? AND funding_until <= ?"
-                " AND channel_id NOT IN (SELECT channel_id FROM fundings)",
-                (now + FUNDING_SECONDS_MAX, channel_id, now),
+                "UPDATE channels SET funding_until = ? WHERE channel_id = ? AND deposit = ?"
+                " AND funding_until <= ? AND channel_id NOT IN"
+                " (SELECT channel_id FROM fundings WHERE nonce IS NOT ?)",
+                (now + FUNDING_SECONDS_MAX, channel_id, amount_blob(deposit), now, nonce),
             )
             return claimed.rowcount == 1
+
+    def drop_funding(self, channel_id: ChannelId, transaction_hash: bytes | None) -> None:
+        """A transaction will certainly never be mined, or none was sent (None). Others that are
+        journaled for the channel may still be.
+        """
+        with self._database.write() as connection:
+            connection.execute(
+                "DELETE FROM fundings WHERE channel_id = ? AND transaction_hash IS ?",
+                (channel_id, transaction_hash),
+            )
+            connection.execute(
+                "UPDATE channels SET funding_until = 0 WHERE channel_id = ?", (channel_id,)
+            )
 
     def record_top_up(self, top_up: TopUp, deposit: int) -> None:
         """A confirmed top-up to ``deposit`` in all, which also takes a close request back. The
@@ -228,20 +362,18 @@ class PayerState:
                 ),
             )
 
-    def end_funding(self, channel_id: ChannelId, transaction_hash: bytes | None = None) -> None:
-        """An open or top-up is over, for better or worse: the one with this transaction, if it is
-        the journaled one; without a hash, one of which no transaction was sent.
+    def end_funding(self, channel_id: ChannelId, transaction_hash: bytes) -> None:
+        """The open or top-up with this transaction is over, for better or worse; nothing happens if
+        that is known.
         """
         with self._database.write() as connection:
-            if transaction_hash is None:
-                connection.execute("DELETE FROM fundings WHERE channel_id = ?", (channel_id,))
-            else:
-                ended = connection.execute(
-                    "DELETE FROM fundings WHERE channel_id = ? AND transaction_hash = ?",
-                    (channel_id, transaction_hash),
-                )
-                if ended.rowcount == 0:
-                    return
+            known = connection.execute(
+                "SELECT 1 FROM fundings WHERE channel_id = ? AND transaction_hash = ?",
+                (channel_id, transaction_hash),
+            ).fetchone()
+            if known is None:
+                return
+            connection.execute("DELETE FROM fundings WHERE channel_id = ?", (channel_id,))
             connection.execute(
                 "UPDATE channels SET funding_until = 0 WHERE channel_id = ?", (channel_id,)
             )
@@ -300,10 +432,8 @@ class PayerState:
             ceiling = price if limit is None else limit
             if instead_of is not None:
                 ceiling -= self._replace(connection, instead_of, channel_id)
-            elif not self._reserved(connection, channel_id, None):
-                connection.execute(
-                    "UPDATE channels SET pooled = zeroblob(16) WHERE channel_id = ?", (channel_id,)
-                )
+            else:
+                self._begin(connection, channel_id)
             if price > ceiling:
                 raise BudgetExceeded(f"{price} is over what is left of the limit: {ceiling}")
             entry = self._entry(connection, channel_id)
@@ -325,6 +455,8 @@ class PayerState:
 
         The claim is taken from a request that is alone on its channel, if it corrects the books:
         where they are unsure, or assume more. Otherwise it may hold a first charge of this request.
+        Beside other requests it is taken where the books are unsure and assume less, or the rest of
+        responses that broke off would count as used by this one.
         """
         with self._database.write() as connection:
             self._lapse(connection, reservation.channel_id)
@@ -333,14 +465,18 @@ class PayerState:
                 "SELECT alone FROM reservations WHERE id = ?", (reservation.id,)
             ).fetchone()
             before = entry.spent
-            if spent is not None and row is not None and row["alone"]:
-                claim = min(spent, entry.credible)
+            is_alone = row is not None and row["alone"]
+            claim = min(spent or 0, entry.credible)
+            if spent is not None and is_alone:
                 before = claim if entry.unsure else min(claim, entry.spent)
                 self._set_sure(connection, reservation.channel_id)
+            elif entry.unsure:
+                before = max(claim, entry.spent)
             connection.execute(
                 "UPDATE channels SET spent = ?, presented = 1, url = ? WHERE channel_id = ?",
                 (amount_blob(before), url, reservation.channel_id),
             )
+            connection.execute(_ANSWERED, (reservation.channel_id,))
         return before
 
     def settle(
@@ -388,14 +524,17 @@ class PayerState:
                 (*map(amount_blob, (settled, claimed, pooled)), url, reservation.channel_id),
             )
             _explain(connection, entry, min(cost, limit))
+            connection.execute(_ANSWERED, (reservation.channel_id,))
         return cost
 
-    def release(self, reservation: Reservation) -> None:
+    def release(self, reservation: Reservation, *, answered: bool = False) -> None:
         """The request ended unpaid, or its answer was lost. What was signed for it is there for the
         next one, and the payee is believed if it says that it charged it.
         """
         with self._database.write() as connection:
             self._end(connection, reservation)
+            if answered:
+                connection.execute(_ANSWERED, (reservation.channel_id,))
 
     def break_off(self, reservation: Reservation) -> None:
         """A metered response ended without a receipt: what it cost, the next receipt tells. Until
@@ -496,6 +635,14 @@ class PayerState:
             connection.execute(
                 "UPDATE reservations SET lapsed = ? WHERE id = ?",
                 (amount_blob(explained), row["id"]),
+            )
+
+    def _begin(self, connection: sqlite3.Connection, channel_id: ChannelId) -> None:
+        """A request comes to the channel."""
+        self._begin_waiting(connection, channel_id)
+        if not self._reserved(connection, channel_id, None):
+            connection.execute(
+                "UPDATE channels SET pooled = zeroblob(16) WHERE channel_id = ?", (channel_id,)
             )
 
     def _replace(
@@ -648,7 +795,7 @@ def _insert(connection: sqlite3.Connection, entry: PayerChannel, funding_until: 
     channel, deployment, zero = entry.channel, entry.deployment, amount_blob(0)
     connection.execute(
         "INSERT INTO channels VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, 0,"
-        " NULL, NULL, ?, ?, 0, ?, ?)",
+        " NULL, ?, ?, ?, 0, ?, ?, ?, 0, 0, 0)",
         (
             entry.channel_id,
             deployment.chain_id,
@@ -661,17 +808,24 @@ def _insert(connection: sqlite3.Connection, entry: PayerChannel, funding_until: 
             entry.url,
             entry.status.value,
             amount_blob(entry.deposit),
-            zero,
+            amount_blob(entry.settled),
             zero,
             b"",
             zero,
             zero,
+            entry.open_transaction,
             entry.first_block,
             funding_until,
             zero,
             zero,
+            entry.in_doubt,
         ),
     )
+
+
+def _funding_row(funding: Funding) -> tuple[object, ...]:
+    amount = amount_blob(funding.amount)
+    return (funding.transaction_hash, funding.channel_id, funding.nonce, amount)
 
 
 def _channel_from(row: sqlite3.Row, in_flight: int) -> PayerChannel:
@@ -700,6 +854,10 @@ def _channel_from(row: sqlite3.Row, in_flight: int) -> PayerChannel:
         refused=row["refused"],
         open_transaction=row["open_transaction"],
         first_block=row["first_block"],
+        in_doubt=bool(row["in_doubt"]),
+        unanswered=row["unanswered"],
+        unanswered_since=row["unanswered_since"],
+        grace_seconds=row["grace_seconds"],
     )
 
 
@@ -724,6 +882,13 @@ def _chain_part(entry: PayerChannel) -> tuple[ChannelStatus, int, int, int]:
     return entry.status, entry.deposit, entry.settled, entry.close_requested_at
 
 
+def _is_at(url: str, origin: str) -> bool:
+    try:
+        return origin_of(url) == origin
+    except InputError:
+        return False
+
+
 def _check_deposit(entry: PayerChannel, cumulative: int) -> None:
     if cumulative > min(entry.deposit, AMOUNT_MAX):
         raise AmountExceedsDeposit(
@@ -736,4 +901,4 @@ def _check_deposit(entry: PayerChannel, cumulative: int) -> None:
 def _voucher(entry: PayerChannel, cumulative: int, sign: Sign) -> Voucher:
     if entry.signature and cumulative == entry.signed:
         return Voucher(entry.channel_id, cumulative, entry.signature)
-    return sign(entry.channel_id, cumulative)
+    return sign(entry, cumulative)

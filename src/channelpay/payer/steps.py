@@ -43,10 +43,13 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Add:
-    """Top a channel up by ``amount`` base units, unless another is at it; the result is None."""
+    """Top a channel that holds ``deposit`` up by ``amount`` base units, unless another is at it or
+    did it; the result is None.
+    """
 
     channel_id: ChannelId
     amount: int
+    deposit: int
 
 
 @dataclass(frozen=True, slots=True)

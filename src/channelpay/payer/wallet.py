@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from eth_account.signers.local import LocalAccount
@@ -26,6 +27,7 @@ from channelpay.errors import (
 )
 from channelpay.payer.observer import Observer
 from channelpay.payer.records import Funding, PayerChannel, TopUp
+from channelpay.payer.session_keys import SessionKeys
 from channelpay.payer.state import PayerState
 from channelpay.protocol.text import to_hex
 from channelpay.protocol.types import (
@@ -44,6 +46,10 @@ from channelpay.protocol.types import (
 EPOCH_MAX = 2 ** (8 * EPOCH_BYTES) - 1
 _SALT_BYTES = 32
 
+Undo = Callable[[bytes | None], None]
+"""Called with the hash of the journaled transaction that was not sent, or None before there is one.
+"""
+
 
 class Wallet(Observer):
     """One account on one chain. Amounts in base units; transaction hashes have 32 bytes.
@@ -58,8 +64,10 @@ class Wallet(Observer):
         account: LocalAccount,
         contract: Address,
         state: PayerState,
+        session_keys: SessionKeys,
         policy: SendPolicy | None = None,
     ) -> None:
+        self._session_keys = session_keys
         self._sender = Sender(connection, account, policy)
         super().__init__(connection, self._sender.address, state)
         self.deployment = Deployment(connection.chain_id, contract)
@@ -90,6 +98,9 @@ class Wallet(Observer):
         """
         self.refresh(payee)
         for entry in self._state.channels_to(self.deployment, self.payer, payee, token):
+            if entry.status is ChannelStatus.ABSENT and self._dropped(entry):
+                # The contract opens a channel once, whichever transaction comes first.
+                return self._send_open(entry, partial(self._state.drop_funding, entry.channel_id))
             if entry.status is ChannelStatus.OPEN and entry.refused is not None:
                 raise BudgetExceeded(
                     f"the payee refuses channel {to_hex(entry.channel_id)} ({entry.refused}),"
@@ -104,12 +115,14 @@ class Wallet(Observer):
     def _plan(self, payee: Address, token: Address, deposit: int, url: str | None) -> PayerChannel:
         if not 0 < deposit <= DEPOSIT_MAX:
             raise InputError("a deposit is more than zero and less than 2**96 base units")
-        contract = self._contract(self.deployment)
+        contract = self.contract_at(self.deployment)
         contract.require_genuine()
         channel = self._reopened(contract, payee, token)
         if channel is None:
             salt = secrets.token_bytes(_SALT_BYTES - EPOCH_BYTES) + bytes(EPOCH_BYTES)
             channel = Channel(self.payer, payee, token, ZERO_ADDRESS, salt)
+            signer = self._session_keys.address(self.deployment, channel)
+            channel = replace(channel, authorized_signer=signer)
         block = self._connection.latest_block().number
         return PayerChannel.planned(self.deployment, channel, deposit, url, block)
 
@@ -128,83 +141,130 @@ class Wallet(Observer):
         return None
 
     def _open_planned(self, planned: PayerChannel) -> PayerChannel:
-        channel_id, contract = planned.channel_id, self._contract(planned.deployment)
+        return self._send_open(planned, lambda _: self._state.abandon_open(planned.channel_id))
+
+    def _send_open(self, planned: PayerChannel, forget: Undo) -> PayerChannel:
+        channel_id, contract = planned.channel_id, self.contract_at(planned.deployment)
         call = contract.open(planned.channel, planned.deposit)
-        forget = partial(self._state.abandon_open, channel_id)
         transaction_hash = self._submit_funding(planned, planned.deposit, call, forget)
         try:
             self._sender.wait(transaction_hash, call)
         except ChainReverted:
-            forget()
+            forget(transaction_hash)
             raise
         opened = ChannelState(ChannelStatus.OPEN, planned.deposit)
         self._state.record_chain_state(channel_id, opened)
         self._state.end_funding(channel_id, transaction_hash)
+        self._learn_grace(planned)
         return self._state.channel(channel_id)
 
     # --- the rest of its life ----------------------------------------------------------------
 
-    def top_up(self, channel_id: ChannelId, amount: int) -> TopUp | None:
+    def top_up(
+        self, channel_id: ChannelId, amount: int, deposit: int | None = None
+    ) -> TopUp | None:
         """Add to a channel's deposit; takes a close request back. None if another process is
-        topping it up now, or the transaction of an earlier top-up may still be mined.
+        topping it up now, or did so since the deposit was ``deposit``, or the transaction of an
+        earlier top-up may still be mined.
+
+        One that the node has dropped does not stand in the way: its nonce is used again.
         """
         entry = self._state.channel(channel_id)
         if not 0 < amount <= DEPOSIT_MAX - entry.deposit:
             raise InputError("a top-up is more than zero; a deposit stays below 2**96 base units")
-        contract = self._contract(entry.deployment)
-        if not self._state.begin_top_up(channel_id):
+        contract = self.contract_at(entry.deployment)
+        dropped = self._dropped(entry)
+        seen = entry.deposit if deposit is None else deposit
+        if not self._state.begin_top_up(channel_id, seen, instead_of=dropped):
             self.refresh(entry.channel.payee)
             return None
         call = contract.top_up(entry.channel, amount)
-        end = partial(self._state.end_funding, channel_id)
-        transaction_hash = self._submit_funding(entry, amount, call, end)
+        undo = partial(self._state.drop_funding, channel_id)
+        transaction_hash = self._submit_funding(entry, amount, call, undo)
         try:
             receipt = self._sender.wait(transaction_hash, call)
         except ChainReverted:
-            end(transaction_hash)
+            self._state.end_funding(channel_id, transaction_hash)
             raise
         return self._record_top_up(contract, entry, amount, receipt)
+
+    def _dropped(self, entry: PayerChannel) -> Funding | None:
+        """The last journaled transaction, if the node has forgotten all of them and none was mined:
+        whatever is sent with the same nonce takes its place.
+        """
+        fundings = self._state.fundings(entry.channel_id)
+        known = any(self._connection.has_transaction(one.transaction_hash) for one in fundings)
+        if not fundings or known:
+            return None
+        return fundings[-1] if self._may_be_mined(fundings[-1]) else None
+
+    def _may_be_mined(self, funding: Funding) -> bool:
+        return self._connection.used_nonces(self.payer) <= funding.nonce
 
     def request_close(self, channel_id: ChannelId) -> int:
         """Start the grace period without the payee; Unix seconds of the earliest withdrawal."""
         entry = self._state.channel(channel_id)
-        contract = self._contract(entry.deployment)
+        contract = self.contract_at(entry.deployment)
         self._sender.send(contract.request_close(entry.channel))
+        self._learn_grace(entry)
         state = self._record(contract, entry)
         return state.close_requested_at + contract.grace_period_seconds()
 
     def withdraw(self, channel_id: ChannelId) -> bytes:
         """Take back what was not settled, once the grace period is over; the transaction's hash."""
         entry = self._state.channel(channel_id)
-        contract = self._contract(entry.deployment)
+        contract = self.contract_at(entry.deployment)
         receipt = self._sender.send(contract.withdraw(entry.channel))
         self._record(contract, entry)
         return receipt.transaction_hash
 
+    def withdrawable(self) -> list[PayerChannel]:
+        """The channels on this chain whose grace period is over, by the chain's own clock."""
+        self.refresh()
+        now = self.chain_time()
+        return [
+            entry
+            for entry in self._unfinished(None)
+            if entry.withdrawable_at is not None and entry.withdrawable_at <= now
+        ]
+
     # --- inside one transaction --------------------------------------------------------------
 
     def _submit_funding(
-        self, entry: PayerChannel, amount: int, call: ContractCall, undo: Callable[[], None]
+        self, entry: PayerChannel, amount: int, call: ContractCall, undo: Undo
     ) -> bytes:
         """Approve and submit what brings ``amount`` into a channel; journaled before it leaves, and
         undone only if it certainly did not.
         """
+        journaled: list[bytes | None] = [None]
+        earlier = self._state.fundings(entry.channel_id)
 
         def journal(transaction_hash: bytes, nonce: int) -> None:
+            if entry.status is not ChannelStatus.ABSENT:
+                self._require_instead_of(earlier, nonce)
             self._state.record_funding(Funding(entry.channel_id, transaction_hash, nonce, amount))
+            journaled.append(transaction_hash)
 
         try:
             self._approve(entry.channel.token, amount)
         except BaseException:
-            undo()
+            undo(None)
             raise
         try:
             return self._sender.submit(call, journal)
         except NotConfirmed:
             raise
         except ChannelPayError:
-            undo()
+            undo(journaled[-1])
             raise
+
+    def _require_instead_of(self, earlier: list[Funding], nonce: int) -> None:
+        """With the same nonce, or where it was used meanwhile, one of the two is mined at most."""
+        if any(one.nonce != nonce and self._may_be_mined(one) for one in earlier):
+            raise ConfigError(
+                "another program uses this account at this moment",
+                hint="Nothing was sent. Look at your channels: channelpay channel list",
+            )
 
     def _record(self, contract: PaymentChannelsContract, entry: PayerChannel) -> ChannelState:
         state = contract.state(entry.channel)

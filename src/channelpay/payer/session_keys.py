@@ -1,0 +1,56 @@
+"""Keys that sign vouchers, one for each lane of channels, so that the account's own key signs
+transactions alone and no two payees see the same signer.
+
+They come from one secret and what the contract's events tell of a channel: nothing is kept, and
+whoever has the account has them again.
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass, field
+from itertools import count
+
+from channelpay.protocol.eip712 import VoucherSigner
+from channelpay.protocol.types import EPOCH_BYTES, Address, Channel, Deployment
+
+SEED_LABEL = b"channelpay session keys, version 1"
+CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+"""Of secp256k1: a key is above zero and below it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionKeys:
+    """The session keys of one account. ``seed`` is 32 bytes, as secret as the account's key."""
+
+    seed: bytes = field(repr=False)
+
+    @classmethod
+    def of_account(cls, secret: bytes) -> SessionKeys:
+        """Those of an account whose key (32 bytes) is at hand."""
+        return cls(hmac.digest(secret, SEED_LABEL, "sha256"))
+
+    def signer(self, deployment: Deployment, channel: Channel) -> VoucherSigner:
+        """Signs the vouchers of this channel and of all others of its lane; ``channel``'s own
+        ``authorized_signer`` does not matter.
+        """
+        return VoucherSigner(deployment, self._key(deployment, channel))
+
+    def address(self, deployment: Deployment, channel: Channel) -> Address:
+        """The ``authorized_signer`` of such a channel."""
+        return self.signer(deployment, channel).address
+
+    def _key(self, deployment: Deployment, channel: Channel) -> bytes:
+        parts = (
+            deployment.chain_id.to_bytes(32, "big"),
+            deployment.contract,
+            channel.payee,
+            channel.token,
+            channel.salt[:-EPOCH_BYTES],
+        )
+        for attempt in count():
+            text = b"".join(parts) + attempt.to_bytes(4, "big")
+            key = hmac.digest(self.seed, text, "sha256")
+            if 0 < int.from_bytes(key, "big") < CURVE_ORDER:
+                return key
+        raise AssertionError  # count() does not end
