@@ -13,7 +13,8 @@ import pytest
 from channelpay.chain.sender import Sender
 from channelpay.cli import channel
 from channelpay.cli.output import Output
-from channelpay.errors import NotFound
+from channelpay.errors import ChainReverted, NotFound
+from channelpay.payer.wallet import Wallet
 from channelpay.protocol.text import checksum_address, to_hex
 from channelpay.protocol.types import ChannelId
 from channelpay.testing.accounts import MNEMONIC
@@ -85,6 +86,77 @@ def test_an_exit_without_the_payee(run: Run, node: FurnishedChain) -> None:
     node.chain.increase_time(node.grace_seconds)
     done = json.loads(run("channel", "withdraw", channel_id).stdout)
     assert (done["status"], done["refund"], done["settled"]) == ("finalized", str(ETHER), "0")
+
+
+def test_each_unit_of_money_is_somewhere_and_what_is_next_has_a_time(
+    run: Run, node: FurnishedChain
+) -> None:
+    channel_id = opened(run, node, "--deposit", "1")["channelId"]
+
+    def listed() -> Any:
+        (channel,) = json.loads(run("channel", "list").stdout)
+        return channel
+
+    assert listed()["money"]["available"] == str(ETHER)
+    assert (listed()["next"]["action"], listed()["next"]["at"]) == ("pay", None)
+    run("channel", "close", channel_id, "--request")
+    closing = listed()
+    assert closing["money"]["inGrace"] == str(ETHER)
+    assert closing["withdrawableAt"] == closing["closeRequestedAt"] + node.grace_seconds
+    assert (closing["next"]["action"], closing["next"]["at"]) == (
+        "withdraw",
+        closing["withdrawableAt"],
+    )
+    node.chain.increase_time(node.grace_seconds)
+    assert listed()["money"]["withdrawable"] == str(ETHER)
+    assert run("channel", "withdraw", "--all").exit_code == 0
+    assert listed()["money"]["withdrawn"] == str(ETHER)
+    assert listed()["next"] == {"action": "nothing", "at": None, "text": ""}
+
+
+def test_the_grace_period_is_known_without_a_node(
+    run: Run, node: FurnishedChain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel_id = opened(run, node, "--deposit", "1")["channelId"]
+    requested = json.loads(run("channel", "close", channel_id, "--request").stdout)
+    monkeypatch.delenv("CHANNELPAY_RPC")
+    (channel,) = json.loads(run("channel", "list").stdout)
+    assert channel["withdrawableAt"] == requested["withdrawableAt"]
+
+
+def test_all_that_can_be_is_withdrawn_though_one_fails(
+    run: Run, node: FurnishedChain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [opened(run, node, "--deposit", "1")["channelId"] for _ in range(4)]
+    for channel_id in ids[:3]:
+        run("channel", "close", channel_id, "--request")
+    node.chain.increase_time(node.grace_seconds)
+    late = run("channel", "close", ids[3], "--request")
+    assert late.exit_code == 0
+    withdraw = Wallet.withdraw
+
+    def fail_first(self: Wallet, channel_id: ChannelId) -> bytes:
+        if to_hex(channel_id) == ids[0]:
+            raise ChainReverted("not this one")
+        return withdraw(self, channel_id)
+
+    monkeypatch.setattr(Wallet, "withdraw", fail_first)
+    result = run("channel", "withdraw", "--all")
+
+    assert result.exit_code == ChainReverted.exit_code
+    assert json.loads(result.stderr)["channelId"] == ids[0]
+    done = [json.loads(line)["channelId"] for line in result.stdout.splitlines()]
+    assert done == ids[1:3]
+    channels = json.loads(run("channel", "list").stdout)
+    statuses = {channel["channelId"]: channel["status"] for channel in channels}
+    assert [statuses[one] for one in ids] == ["closing", "finalized", "finalized", "closing"]
+
+
+def test_nothing_to_withdraw_is_fine_and_a_choice_is_needed(run: Run, node: FurnishedChain) -> None:
+    none = run("channel", "withdraw", "--all")
+    assert (none.exit_code, json.loads(none.stderr)) == (0, {"withdrawable": 0})
+    assert run("channel", "withdraw").exit_code == 2
+    assert run("channel", "withdraw", "0x12345678", "--all").exit_code == 2
 
 
 def test_a_close_needs_to_know_where(run: Run, node: FurnishedChain) -> None:
@@ -166,9 +238,10 @@ def test_a_person_gets_tables_with_symbols_and_whole_ids(
 ) -> None:
     members = opened(run, node, "--deposit", "1.5")
     monkeypatch.setattr(Output, "of_process", classmethod(lambda cls: cls(as_json=False)))
-    listed = run("channel", "list").stdout
+    listed = run("channel", "list", env={"COLUMNS": "200"}).stdout
     assert members["channelId"][:10] in listed
     assert "1.5 ETH" in listed
+    assert "available" in listed
     shown = run("channel", "show", members["channelId"], env={"COLUMNS": "60"}).stdout
     whole = "".join(line.split("│")[2].strip() for line in shown.splitlines() if "│" in line)
     assert members["channelId"] in whole

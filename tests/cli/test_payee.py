@@ -20,6 +20,7 @@ from channelpay.chain.connection import connect
 from channelpay.chain.contract import Erc20
 from channelpay.cli import payee as commands
 from channelpay.cli.output import Output
+from channelpay.payee.watchtower import parse_line
 from channelpay.protocol.rules import ChannelRecord
 from channelpay.protocol.text import to_hex
 from channelpay.protocol.types import ChannelId, ChannelState, ChannelStatus
@@ -27,6 +28,9 @@ from channelpay.store import ChainView, open_store
 from channelpay.testing.furnished import FurnishedChain
 from tests.cli.conftest import Run
 from tests.payee.shop import DEPOSIT, PRICE, OpenChannel, Payer, Shop, opened_shop
+from tests.support.postgres import postgres_server, postgres_url
+
+__all__ = ["postgres_server", "postgres_url"]
 
 
 class Publisher:
@@ -47,7 +51,7 @@ class Publisher:
         with opened_shop(self._node, self.state, self.payer) as shop:
             yield shop
 
-    def do(self, *arguments: object) -> list[dict[str, Any]]:
+    def do(self, *arguments: object) -> list[Any]:
         """The lines of a command that has to succeed."""
         result = self.run("payee", *arguments)
         assert result.exit_code == 0, result.output
@@ -55,6 +59,16 @@ class Publisher:
 
     def listed(self) -> dict[str, dict[str, Any]]:
         return {entry["channelId"]: entry for entry in json.loads(self.run("payee", "list").stdout)}
+
+    @property
+    def payee(self) -> str:
+        return to_hex(self._account.address)
+
+    def refresh(self, channel: OpenChannel) -> None:
+        """Enter what the chain says of a channel, as a follower does."""
+        with closing(open_store(f"sqlite:///{self.state / 'books.sqlite3'}")) as store:
+            block = self._connection.latest_block().number
+            store.update_chain(channel.id, ChainView(self.on_chain(channel), block)).result()
 
     @property
     def tokens(self) -> int:
@@ -72,7 +86,7 @@ class Publisher:
         return self.payer.contract.state(channel.channel)
 
 
-def lines(text: str) -> list[dict[str, Any]]:
+def lines(text: str) -> list[Any]:
     return [json.loads(line) for line in text.splitlines()]
 
 
@@ -284,6 +298,152 @@ def test_what_to_take_is_said_in_one_way(
     # Before anything is sent: the first one is there.
     assert failed(to_hex(owed[0].id), "0x" + "00" * 32).exit_code == 5
     assert publisher.on_chain(owed[0]).settled == 0
+
+
+def test_channels_of_one_token_are_settled_in_one_transaction_and_share_its_fee(
+    publisher: Publisher, owed: list[OpenChannel]
+) -> None:
+    wei = publisher.wei
+    taken = publisher.do("settle", "--all")
+    assert len({line["txHash"] for line in taken}) == 1
+    assert {line["channelId"]: line["amount"] for line in taken} == {
+        to_hex(owed[0].id): str(PRICE),
+        to_hex(owed[1].id): str(2 * PRICE),
+    }
+    assert wei - publisher.wei == sum(int(line["feeWei"]) for line in taken)
+
+
+@pytest.mark.parametrize(("command", "kind"), [("settle", "settle"), ("close", "close")])
+def test_a_dry_run_shows_what_it_would_do_and_cost_and_does_nothing(
+    publisher: Publisher, owed: list[OpenChannel], command: str, kind: str
+) -> None:
+    before, wei = publisher.block, publisher.wei
+    ((plan,),) = publisher.do(command, "--all", "--dry-run")
+    assert (plan["kind"], plan["reason"], plan["value"]) == (kind, "asked", str(3 * PRICE))
+    assert {*plan["channels"]} == {to_hex(one.id) for one in owed}
+    assert int(plan["costWei"]) > plan["gas"] > 60_000
+    assert (publisher.block, publisher.wei) == (before, wei)
+    (line, _) = publisher.do(command, "--all")
+    spent = wei - publisher.wei
+    assert spent <= int(plan["costWei"]) <= 2 * spent
+    assert line["txHash"]
+
+
+def test_status_says_what_is_owed_and_by_when_a_close_has_to_be_answered(
+    publisher: Publisher, owed: list[OpenChannel], dev_chain: FurnishedChain
+) -> None:
+    ((token,), closing_ones, pending) = publisher.do("status")[0].values()
+    assert (token["channels"], token["accepted"]) == (2, str(3 * PRICE))
+    assert (token["unsettled"], closing_ones, pending) == (str(3 * PRICE), [], [])
+
+    publisher.payer.request_close(owed[0])
+    publisher.do("settle", to_hex(owed[1].id))
+    publisher.refresh(owed[0])
+    (one,) = publisher.do("status")[0]["closing"]
+    assert (one["channelId"], one["late"]) == (to_hex(owed[0].id), False)
+    requested_at = publisher.on_chain(owed[0]).close_requested_at
+    assert one["deadline"] == requested_at + dev_chain.grace_seconds
+
+    dev_chain.chain.increase_time(dev_chain.grace_seconds - 3600)
+    late = publisher.run("payee", "status")
+    assert (late.exit_code, json.loads(late.stdout)["closing"][0]["late"]) == (1, True)
+    without = publisher.run("payee", "status", env={"CHANNELPAY_RPC": ""})
+    assert (without.exit_code, json.loads(without.stdout)["closing"][0]["deadline"]) == (0, None)
+
+
+def test_run_once_does_what_the_policy_says_and_nothing_else(
+    publisher: Publisher, owed: list[OpenChannel], dev_chain: FurnishedChain
+) -> None:
+    publisher.do("run", "--once")
+    assert [publisher.on_chain(one).settled for one in owed] == [0, 0]
+    token = to_hex(dev_chain.token)
+    value = f"{token}=0.02"
+    ((plan,),) = publisher.do("run", "--dry-run", "--settle-value", value)
+    assert (plan["reason"], plan["channels"]) == ("value", [to_hex(owed[1].id)])
+    publisher.do("run", "--once", "--settle-value", value)
+    assert [publisher.on_chain(one).settled for one in owed] == [0, 2 * PRICE]
+
+
+def test_run_answers_a_close_that_was_requested_while_nobody_looked(
+    publisher: Publisher, owed: list[OpenChannel]
+) -> None:
+    publisher.payer.request_close(owed[1])
+    ((plan,),) = publisher.do("run", "--dry-run")
+    assert (plan["kind"], plan["reason"]) == ("close", "close requested")
+    publisher.do("run", "--once")
+    state = publisher.on_chain(owed[1])
+    assert (state.status, state.settled) == (ChannelStatus.FINALIZED, 2 * PRICE)
+    assert publisher.listed()[to_hex(owed[1].id)]["status"] == "finalized"
+
+
+def test_run_ends_with_the_code_of_what_is_wrong(
+    publisher: Publisher, owed: list[OpenChannel]
+) -> None:
+    poor = "11" * 32
+    assert publisher.run("account", "import", "poor", input=poor).exit_code == 0
+    publisher.payer.request_close(owed[1])
+    payee = publisher.payee
+    result = publisher.run("payee", "run", "--once", "--account", "poor", "--payee", payee)
+    assert result.exit_code == 6
+    assert "no-gas-money" in result.stderr
+
+
+def test_somebody_elses_account_can_settle_and_cannot_close(
+    publisher: Publisher, owed: list[OpenChannel], dev_chain: FurnishedChain
+) -> None:
+    key = dev_chain.chain.accounts[5].private_key.hex()
+    assert publisher.run("account", "import", "friend", input=key).exit_code == 0
+    name = to_hex(owed[0].id)
+    refused = publisher.run("payee", "close", name, "--account", "friend")
+    assert (refused.exit_code, "payee" in json.loads(refused.stderr)["detail"]) == (2, True)
+    (line,) = publisher.do("settle", name, "--account", "friend")
+    assert line["amount"] == str(PRICE)
+
+
+def test_an_export_has_the_best_voucher_of_what_is_owed(
+    publisher: Publisher, owed: list[OpenChannel], tmp_path: Path
+) -> None:
+    publisher.do("settle", to_hex(owed[0].id))
+    (said,) = publisher.do("export", tmp_path / "vouchers.jsonl")
+    assert said["vouchers"] == 1
+    (line,) = lines((tmp_path / "vouchers.jsonl").read_text())
+    assert (line["channelId"], line["cumulativeAmount"]) == (to_hex(owed[1].id), str(2 * PRICE))
+    exported = parse_line(json.dumps(line).encode())
+    assert exported.voucher == owed[1].sign(2 * PRICE)
+
+
+def test_books_elsewhere_are_named_by_their_url_which_holds_no_password(
+    publisher: Publisher, owed: list[OpenChannel], tmp_path: Path
+) -> None:
+    moved = tmp_path / "moved.sqlite3"
+    (publisher.state / "books.sqlite3").rename(moved)
+    assert (
+        len(json.loads(publisher.run("payee", "list", "--store", f"sqlite:///{moved}").stdout)) == 2
+    )
+    environment = {"CHANNELPAY_STORE": f"sqlite:///{moved}"}
+    assert len(json.loads(publisher.run("payee", "list", env=environment).stdout)) == 2
+    secret = "postgresql://site:hidden@127.0.0.1/books"
+    refused = publisher.run("payee", "list", "--store", secret)
+    assert (refused.exit_code, "hidden" in refused.output) == (2, False)
+
+
+def test_books_in_postgresql_are_settled_like_others(
+    publisher: Publisher, dev_chain: FurnishedChain, postgres_url: str
+) -> None:
+    with opened_shop(dev_chain, publisher.state, publisher.payer, store=postgres_url) as shop:
+        channel = opened(shop)
+        pay(shop, channel, PRICE)
+    environment = {"CHANNELPAY_STORE": postgres_url}
+    status = publisher.run("payee", "status", env=environment)
+    assert json.loads(status.stdout)["tokens"][0]["unsettled"] == str(PRICE)
+    settled = publisher.run("payee", "settle", "--all", env=environment)
+    assert json.loads(settled.stdout)["amount"] == str(PRICE)
+    publisher.payer.request_close(channel)
+    assert publisher.run("payee", "run", "--once", env=environment).exit_code == 0
+    (entry,) = json.loads(publisher.run("payee", "list", env=environment).stdout)
+    assert (entry["status"], entry["settled"]) == ("closing", str(PRICE))
+    backup = publisher.run("payee", "backup", publisher.state / "copy", env=environment)
+    assert (backup.exit_code, "pg_dump" in json.loads(backup.stderr)["hint"]) == (2, True)
 
 
 def test_without_books_the_folder_is_asked_for(run: Run, home: Path, tmp_path: Path) -> None:

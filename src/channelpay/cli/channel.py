@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from channelpay.cli.channels_shown import Shown, list_table
 from channelpay.cli.common import (
     LOOK_AT_CHANNELS,
     Setting,
@@ -21,19 +22,16 @@ from channelpay.cli.common import (
     parse_amount_of,
     pass_output,
     setting_options,
-    short,
     token_option,
 )
 from channelpay.cli.output import Output, facts_table, json_option
-from channelpay.errors import InputError, PaymentRefused
+from channelpay.errors import ChannelPayError, InputError, PaymentRefused
 from channelpay.payer.records import ETHER, PayerChannel, Token
 from channelpay.protocol.parse import parse_address
 from channelpay.protocol.text import checksum_address, to_hex
-from channelpay.protocol.types import NATIVE, Address, ChannelId, ChannelStatus
+from channelpay.protocol.types import NATIVE, Address
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from channelpay.payer.client import Payer
     from channelpay.payer.state import PayerState
 
@@ -69,7 +67,7 @@ def open_(output: Output, target: str, deposit: str, token: Address, setting: Se
         amount = parse_amount_of(deposit, described, "deposit")
         with output.waiting("Opening the channel", after_interrupt=LOOK_AT_CHANNELS):
             entry = payer.open_channel(payee, amount, token, url)
-    _show_one(output, entry, described)
+    _show_one(output, Shown(entry, described, time.time()))
 
 
 @channel.command("list", epilog="Example: channelpay channel list --rpc http://127.0.0.1:8545")
@@ -77,17 +75,21 @@ def open_(output: Output, target: str, deposit: str, token: Address, setting: Se
 @json_option
 @pass_output
 def list_(output: Output, setting: Setting) -> None:
-    """List the channels; with --rpc as the chain has them now.
+    """List the channels, where their money is, and what happens next; with --rpc as the chain has
+    them now.
 
     An open that was interrupted is found again this way.
     """
     stored = chosen_account(setting.account)
+    now = time.time()
     with open_books() as state:
         if setting.rpc is not None:
-            observer_of(setting, state, stored.address).refresh()
+            observer = observer_of(setting, state, stored.address)
+            observer.refresh()
+            now = observer.chain_time()
         entries = state.channels(stored.address)
-        tokens = {entry.channel_id: _token_of(state, entry) for entry in entries}
-    output.show([_members(entry) for entry in entries], lambda: _table(entries, tokens))
+        shown = [Shown(entry, _token_of(state, entry), now) for entry in entries]
+    output.show([one.members() for one in shown], lambda: list_table(shown))
 
 
 @channel.command(epilog="Example: channelpay channel show 0x1f2e3d4c")
@@ -98,16 +100,15 @@ def list_(output: Output, setting: Setting) -> None:
 def show(output: Output, channel_name: str, setting: Setting) -> None:
     """Show one channel; with --rpc as the chain has it now."""
     stored = chosen_account(setting.account)
-    withdrawable_at = None
+    now = time.time()
     with open_books() as state:
         entry = _find(state, stored.address, channel_name)
         if setting.rpc is not None:
             observer = observer_of(setting, state, stored.address)
             observer.refresh(entry.channel.payee)
-            entry = state.channel(entry.channel_id)
-            withdrawable_at = observer.withdrawable_at(entry)
+            entry, now = state.channel(entry.channel_id), observer.chain_time()
         token = _token_of(state, entry)
-    _show_one(output, entry, token, withdrawable_at)
+    _show_one(output, Shown(entry, token, now))
 
 
 @channel.command("top-up", epilog="Example: channelpay channel top-up 0x1f2e3d4c 0.05")
@@ -125,7 +126,7 @@ def top_up(output: Output, channel_name: str, amount: str, setting: Setting) -> 
         with output.waiting("Topping the channel up", after_interrupt=LOOK_AT_CHANNELS):
             payer.top_up(entry.channel_id, base_units)
         entry = payer.state.channel(entry.channel_id)
-    _show_one(output, entry, token)
+    _show_one(output, Shown(entry, token, time.time()))
 
 
 @channel.command(epilog="Example: channelpay channel close 0x1f2e3d4c")
@@ -152,20 +153,27 @@ def close(
             _close(output, payer, _Closing(entry, token, url))
 
 
-@channel.command(epilog="Example: channelpay channel withdraw 0x1f2e3d4c")
-@click.argument("channel_name", metavar="CHANNEL")
+@channel.command(epilog="Example: channelpay channel withdraw --all")
+@click.argument("channel_name", metavar="[CHANNEL]", required=False)
+@click.option("--all", "everything", is_flag=True, help="Every channel that can be withdrawn now.")
 @setting_options
 @json_option
 @pass_output
-def withdraw(output: Output, channel_name: str, setting: Setting) -> None:
-    """Take back what was not settled, once the grace period of a requested close is over."""
+def withdraw(
+    output: Output, channel_name: str | None, *, everything: bool, setting: Setting
+) -> int:
+    """Take back what was not settled, once the grace period of a requested close is over.
+
+    With --all, one that fails does not stop the others, and it is fine if there is none: run it
+    daily, and no deposit is forgotten.
+    """
+    if (channel_name is None) != everything:
+        raise InputError("name a channel, or give --all", hint="List them: channelpay channel list")
     with open_payer(setting, output) as payer:
-        entry = _find(payer.state, payer.address, channel_name)
-        token = payer.wallet.token(entry.channel.token)
-        with output.waiting("Withdrawing", after_interrupt=LOOK_AT_CHANNELS):
-            transaction_hash = payer.withdraw(entry.channel_id)
-        entry = payer.state.channel(entry.channel_id)
-    _show_closed(output, entry, token, transaction_hash)
+        if channel_name is not None:
+            _withdraw(output, payer, _find(payer.state, payer.address, channel_name))
+            return 0
+        return _withdraw_all(output, payer)
 
 
 # --- steps of the commands -----------------------------------------------------------------------
@@ -211,10 +219,34 @@ def _find(state: PayerState, payer: Address, name: str) -> PayerChannel:
     return named_channel(state.channels(payer), name, "channelpay channel list")
 
 
+def _withdraw(output: Output, payer: Payer, entry: PayerChannel) -> None:
+    token = payer.wallet.token(entry.channel.token)
+    with output.waiting("Withdrawing", after_interrupt=LOOK_AT_CHANNELS):
+        transaction_hash = payer.withdraw(entry.channel_id)
+    _show_closed(output, payer.state.channel(entry.channel_id), token, transaction_hash)
+
+
+def _withdraw_all(output: Output, payer: Payer) -> int:
+    """Returns the exit code: that of the first failure, or 0."""
+    code = 0
+    entries = payer.withdrawable()
+    for entry in entries:
+        try:
+            _withdraw(output, payer, entry)
+        except ChannelPayError as error:
+            error.context.setdefault("channelId", to_hex(entry.channel_id))
+            output.error(error)
+            code = code or error.exit_code
+    if not entries:
+        output.note("There is nothing to withdraw now.", {"withdrawable": 0})
+    return code
+
+
 def _request_close(output: Output, payer: Payer, entry: PayerChannel, token: Token) -> None:
     with output.waiting("Requesting the close", after_interrupt=LOOK_AT_CHANNELS):
-        withdrawable_at = payer.request_close(entry.channel_id)
-    _show_one(output, payer.state.channel(entry.channel_id), token, withdrawable_at)
+        payer.request_close(entry.channel_id)
+    entry, now = payer.state.channel(entry.channel_id), payer.wallet.chain_time()
+    _show_one(output, Shown(entry, token, now))
 
 
 def _close(output: Output, payer: Payer, closing: _Closing) -> None:
@@ -234,35 +266,8 @@ def _token_of(state: PayerState, entry: PayerChannel) -> Token | None:
     return state.token(entry.deployment.chain_id, entry.channel.token)
 
 
-def _members(entry: PayerChannel) -> dict[str, Any]:
-    """What programs read; amounts are decimal strings in base units."""
-    described, opened = entry.channel, entry.open_transaction
-    return {
-        "channelId": to_hex(entry.channel_id),
-        "status": entry.status.value,
-        "payer": checksum_address(described.payer),
-        "payee": checksum_address(described.payee),
-        "token": checksum_address(described.token),
-        "chainId": entry.deployment.chain_id,
-        "contract": checksum_address(entry.deployment.contract),
-        "deposit": str(entry.deposit),
-        "signed": str(entry.signed),
-        "spent": str(entry.spent),
-        "settled": str(entry.settled),
-        "url": entry.url,
-        "refused": entry.refused,
-        "openTxHash": None if opened is None else to_hex(opened),
-        "closeRequestedAt": entry.close_requested_at or None,
-    }
-
-
-def _show_one(
-    output: Output, entry: PayerChannel, token: Token | None, withdrawable_at: int | None = None
-) -> None:
-    members = _members(entry)
-    if withdrawable_at is not None:
-        members["withdrawableAt"] = withdrawable_at
-    output.show(members, lambda: _facts(entry, token, withdrawable_at))
+def _show_one(output: Output, shown: Shown) -> None:
+    output.show(shown.members(), lambda: facts_table(shown.facts()))
 
 
 def _show_closed(
@@ -283,50 +288,4 @@ def _show_closed(
         "Back": format_amount_of(refund, token),
         "Transaction": to_hex(transaction_hash),
     }
-    output.show(members, lambda: _two_columns(shown))
-
-
-def _facts(entry: PayerChannel, token: Token | None, withdrawable_at: int | None) -> Table:
-    shown = {
-        "Channel": to_hex(entry.channel_id),
-        "Status": _status(entry),
-        "Payee": checksum_address(entry.channel.payee),
-        "Deposit": format_amount_of(entry.deposit, token),
-        "Spent": format_amount_of(entry.spent, token),
-        "Signed": format_amount_of(entry.signed, token),
-        "Settled": format_amount_of(entry.settled, token),
-        "URL": entry.url or "",
-        "Opened by": "" if entry.open_transaction is None else to_hex(entry.open_transaction),
-    }
-    if withdrawable_at is not None:
-        shown["Withdraw from"] = datetime.fromtimestamp(withdrawable_at, UTC).isoformat(" ")
-    return _two_columns(shown)
-
-
-def _two_columns(shown: dict[str, str]) -> Table:
-    """Without what there is nothing to say about."""
-    return facts_table({name: value for name, value in shown.items() if value})
-
-
-def _table(entries: list[PayerChannel], tokens: dict[ChannelId, Token | None]) -> Table:
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table("Channel", "Status", "Payee", "Deposit", "Spent", "URL")
-    for entry in entries:
-        token = tokens[entry.channel_id]
-        cells = (
-            short(entry.channel_id),
-            _status(entry),
-            short(entry.channel.payee),
-            format_amount_of(entry.deposit, token),
-            format_amount_of(entry.spent, token),
-            entry.url or "",
-        )
-        table.add_row(*map(escape, cells))
-    return table
-
-
-def _status(entry: PayerChannel) -> str:
-    over = entry.status is ChannelStatus.FINALIZED
-    return entry.status.value + ("" if over or entry.refused is None else " (refused)")
+    output.show(members, lambda: facts_table(shown))

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from channelpay.chain.connection import Connection
     from channelpay.chain.keystore import StoredAccount
+    from channelpay.cli.networks import Network
     from channelpay.payee.terms import Token as PayeeToken
     from channelpay.payer.client import Payer
     from channelpay.payer.limits import Limits
@@ -82,10 +83,41 @@ def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return with_setting
 
 
-def rpc_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option("--rpc", envvar="CHANNELPAY_RPC", metavar="URL", help="An Ethereum node.")(
-        command
+def node_option(*, required: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """``--rpc``, which may be repeated: the command gets all URLs in one text, as
+    :func:`channelpay.chain.connection.connect` takes them.
+    """
+    return click.option(
+        "--rpc",
+        envvar="CHANNELPAY_RPC",
+        metavar="URL",
+        multiple=True,
+        callback=partial(_node_urls, required=required),
+        help="An Ethereum node. Repeat it, or put commas between URLs, for several of one chain."
+        " (Default: those of the network.)",
     )
+
+
+def _node_urls(
+    context: click.Context, parameter: click.Parameter, urls: tuple[str, ...], *, required: bool
+) -> str | None:
+    network = None if urls else chosen_network(context)
+    named = urls if network is None else network.rpc
+    if required and not named:
+        raise click.MissingParameter(ctx=context, param=parameter)
+    return ",".join(named) or None
+
+
+def chosen_network(context: click.Context) -> Network | None:
+    """The network of ``--network``, the environment or the settings file."""
+    from channelpay.cli.config import read_settings
+
+    settings = read_settings()
+    name = context.find_root().params.get("network") or settings.network
+    return None if name is None else settings.named(name)
+
+
+rpc_option = node_option()
 
 
 def contract_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -93,8 +125,16 @@ def contract_option(command: Callable[..., Any]) -> Callable[..., Any]:
         "--contract",
         envvar="CHANNELPAY_CONTRACT",
         metavar="ADDRESS",
-        help="The contract to trust (default: the canonical one).",
+        callback=_contract_text,
+        help="The contract to trust (default: that of the network, or the canonical one).",
     )(command)
+
+
+def _contract_text(
+    context: click.Context, _parameter: click.Parameter, text: str | None
+) -> str | None:
+    network = None if text is not None else chosen_network(context)
+    return text if network is None else network.contract
 
 
 def account_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -131,27 +171,30 @@ def token_option(command: Callable[..., Any]) -> Callable[..., Any]:
         "--token",
         default="eth",
         show_default=True,
-        metavar="eth|ADDRESS",
-        callback=lambda _ctx, _parameter, text: token_address(text),
-        help="The token of all amounts.",
+        metavar="eth|NAME|ADDRESS",
+        callback=lambda context, _parameter, text: token_address(text, chosen_network(context)),
+        help="The token of all amounts; a NAME is one of the network's.",
     )(command)
 
 
 def grace_period(_ctx: click.Context, _parameter: click.Parameter, text: str | None) -> int | None:
-    """The seconds of ``1d``, ``12h``, ``90m``, ``5400s`` or ``5400``, within what a payer accepts.
-    An option's callback.
-    """
+    """The seconds of a duration within what a payer accepts. An option's callback."""
     if text is None:
         return None
-    match = _DURATION.fullmatch(text)
-    if match is None:
-        raise click.BadParameter("a duration is written 1d, 12h, 90m, 5400s or 5400")
-    seconds = int(match["number"]) * _SECONDS[match["unit"] or "s"]
+    seconds = parse_duration(text)
     if not GRACE_SECONDS_MIN <= seconds <= GRACE_SECONDS_MAX:
         shortest, longest = duration_text(GRACE_SECONDS_MIN), duration_text(GRACE_SECONDS_MAX)
         misfit = "short" if seconds < GRACE_SECONDS_MIN else "long"
         raise click.BadParameter(f"{text} is too {misfit}: choose {shortest} to {longest}")
     return seconds
+
+
+def parse_duration(text: str) -> int:
+    """The seconds of ``1d``, ``12h``, ``90m``, ``5400s`` or ``5400``. For an option's callback."""
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise click.BadParameter("a duration is written 1d, 12h, 90m, 5400s or 5400")
+    return int(match["number"]) * _SECONDS[match["unit"] or "s"]
 
 
 def duration_text(seconds: int) -> str:
@@ -160,8 +203,10 @@ def duration_text(seconds: int) -> str:
     return f"{seconds // _SECONDS[unit]}{unit}"
 
 
-def token_address(text: str) -> Address:
-    return NATIVE if text.lower() == "eth" else parse_address(text, "token")
+def token_address(text: str, network: Network | None) -> Address:
+    name = text.lower()
+    known = {} if network is None else network.tokens
+    return NATIVE if name == "eth" else parse_address(known.get(name, text), "token")
 
 
 # --- home, accounts, passwords -----------------------------------------------------------------
@@ -181,9 +226,15 @@ def home() -> Path:
 
 
 def chosen_account(name: str | None) -> StoredAccount:
-    """The named account, or the only one. Raises :class:`NotFound` or :class:`ConfigError`."""
+    """The named account, that of the settings, or the only one. Raises :class:`NotFound` or
+    :class:`ConfigError`.
+    """
     from channelpay.chain import keystore
 
+    if name is None:
+        from channelpay.cli.config import read_settings
+
+        name = read_settings().account
     if name is not None:
         return keystore.find(home(), name)
     accounts = keystore.list_accounts(home())
@@ -263,11 +314,14 @@ def connected(rpc: str | None) -> Connection:
     """The node that was named. Raises :class:`ConfigError` if none was."""
     if rpc is None:
         raise ConfigError(
-            "no node is named", hint="Name an Ethereum node with --rpc or CHANNELPAY_RPC."
+            "no node is named",
+            hint="Name an Ethereum node with --rpc or CHANNELPAY_RPC, or a network: channelpay init"
+            " --network NAME.",
         )
     from channelpay.chain.connection import connect
 
-    return connect(rpc)
+    network = chosen_network(click.get_current_context())
+    return connect(rpc, expected_chain_id=None if network is None else network.chain_id)
 
 
 def contract_address(setting: Setting) -> Address | None:

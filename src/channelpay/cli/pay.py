@@ -139,7 +139,7 @@ def _fetch(output: Output, payer: Payer, token: Token, url: str, target: Path | 
         # The file comes first: nothing is paid for what cannot be kept.
         with _opened(target) as sink, paid_get(payer, url) as response:
             if not response.is_success:
-                error = error_of_response(response)
+                error = error_of_response(response, payer)
                 error.detail = f"{url}: {error.detail}"
                 raise error
             for chunk in response.iter_bytes():

@@ -1,42 +1,60 @@
-"""``channelpay payee``: list, settle, close, backup. The books are those of a site, which may run
-meanwhile or not.
+"""``channelpay payee``: list, status, settle, close, export, run, backup. The books are those of a
+site, which may run meanwhile or not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from channelpay.cli.books import Books, books_options, opened
 from channelpay.cli.common import (
-    SITE_BOOKS,
     Setting,
-    connected,
-    contract_address,
-    format_amount_of,
+    contract_option,
     named_channel,
     pass_output,
     rpc_option,
     setting_options,
     short,
-    state_option,
-    unlocked_account,
 )
+from channelpay.cli.office import Office, Place, office_over, reached
 from channelpay.cli.output import Output, facts_table, json_option
-from channelpay.errors import ChannelPayError, InputError, NetworkError, NotFound
-from channelpay.protocol.text import checksum_address, format_amount, to_hex
-from channelpay.protocol.types import NATIVE, Address, ChannelStatus, Deployment
+from channelpay.cli.payee_views import (
+    Tokens,
+    channel_members,
+    channels_table,
+    show_plans,
+    show_taken,
+    status_members,
+    status_of,
+    status_table,
+    tokens_on,
+)
+from channelpay.cli.settling import (
+    Fees,
+    Settling,
+    alerts_of,
+    fee_options,
+    settling_options,
+    work,
+)
+from channelpay.errors import ChannelPayError, ConfigError, InputError, PaymentRefused
+from channelpay.protocol.parse import parse_address
+from channelpay.protocol.text import checksum_address, to_hex
+from channelpay.protocol.types import ChannelStatus, Deployment
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from channelpay.payee.chain_link import ChainLink
-    from channelpay.payee.closer import Closer, Taken
-    from channelpay.payee.terms import Token
+    from channelpay.payee.closer import Taken
+    from channelpay.payee.policy import Plan
+    from channelpay.payee.settler import Settler, Untaken
     from channelpay.protocol.rules import ChannelRecord
     from channelpay.store import Store
 
@@ -53,26 +71,46 @@ def payee() -> None:
 
 
 @payee.command("list", epilog="Example: channelpay payee list --rpc http://127.0.0.1:8545")
-@state_option
+@books_options
 @rpc_option
 @json_option
 @pass_output
-def list_(output: Output, state: Path, rpc: str | None) -> None:
+def list_(output: Output, *, books: Books, rpc: str | None) -> None:
     """List the channels in the books.
 
     Works without a node; with --rpc the table has the amounts of every token in its own units.
     """
-    with _open_books(state) as store:
+    with opened(books) as store:
         records = store.records()
-    output.show([_members(record) for record in records], lambda: _table(records, rpc))
+    output.show([*map(channel_members, records)], lambda: channels_table(records, rpc))
+
+
+@payee.command(epilog="Example: channelpay payee status --rpc http://127.0.0.1:8545")
+@books_options
+@rpc_option
+@contract_option
+@json_option
+@pass_output
+def status(output: Output, *, books: Books, rpc: str | None, contract: str | None) -> int:
+    """Show what is owed, what is under way, and which channels have to be answered by when.
+
+    Works without a node, but then does not know deadlines. Exits with 1 if the urgent part of a
+    grace period has begun.
+    """
+    with opened(books) as store:
+        found = status_of(store, rpc, contract)
+    output.show(status_members(found), lambda: status_table(found, rpc))
+    return int(any(one.is_late for one in found.closing))
 
 
 def _taking_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         pass_output,
         json_option,
+        fee_options,
         setting_options,
-        state_option,
+        books_options,
+        click.option("--dry-run", is_flag=True, help="Show what it would do and cost; do nothing."),
         click.option("--all", "everything", is_flag=True, help="Every channel of the books."),
         click.argument("names", metavar="[CHANNEL]...", nargs=-1),
     ):
@@ -80,63 +118,195 @@ def _taking_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@payee.command(epilog="Example: channelpay payee settle --all --account publisher")
+@payee.command(epilog="Example: channelpay payee settle --all --account publisher --dry-run")
 @_taking_options
-def settle(
-    output: Output, *, names: tuple[str, ...], everything: bool, state: Path, setting: Setting
-) -> int:
-    """Take what the best vouchers promise, one transaction for each channel; they stay open.
+def settle(output: Output, *, names: tuple[str, ...], everything: bool, **given: Any) -> int:
+    """Take what the best vouchers promise, many channels in one transaction; they stay open.
 
-    A channel with nothing to take is left alone. One that fails does not stop the others.
+    A channel with nothing to take is left alone. One that fails does not stop the others. Any
+    account can settle: it pays the gas, and the money goes to the payee.
     """
-    _check_choice(names, everything=everything)
-    with _open_desk(state, setting) as desk:
-        return _take(output, desk, names, _SETTLE)
+    return _take(output, _Choice(names, everything, **given), _SETTLE)
 
 
 @payee.command(epilog="Example: channelpay payee close 0x1f2e3d4c --account publisher")
 @_taking_options
-def close(
-    output: Output, *, names: tuple[str, ...], everything: bool, state: Path, setting: Setting
-) -> int:
+def close(output: Output, *, names: tuple[str, ...], everything: bool, **given: Any) -> int:
     """Take what the best vouchers promise and close the channels; their payers get the rest.
 
-    One transaction for each channel. One that fails does not stop the others.
+    Many channels go into one transaction. One that fails does not stop the others.
     """
-    _check_choice(names, everything=everything)
-    with _open_desk(state, setting) as desk:
-        return _take(output, desk, names, _CLOSE)
+    return _take(output, _Choice(names, everything, **given), _CLOSE)
+
+
+@payee.command(epilog="Example: channelpay payee export vouchers.jsonl")
+@click.argument("to", metavar="TO", type=click.Path(path_type=Path))
+@books_options
+@rpc_option
+@contract_option
+@json_option
+@pass_output
+def export(output: Output, *, to: Path, books: Books, rpc: str | None, contract: str | None) -> int:
+    """Write the best voucher of each channel that has something unsettled into the file TO.
+
+    That is what 'channelpay watch' needs to answer for you; it can take money for nobody but the
+    payee. The file is replaced at once. Export again whenever vouchers came, say each minute.
+    """
+    from channelpay.payee.watchtower import write_export
+
+    _, deployment = reached(rpc, contract)
+    with opened(books) as store:
+        owed = [one for one in store.owed() if one.unsettled and _is_at(one, deployment)]
+    lines, code = _export_lines(output, owed, deployment)
+    write_export(lines, to)
+    members = {"export": str(to), "vouchers": len(lines)}
+    output.show(members, lambda: facts_table({"Export": str(to), "Vouchers": str(len(lines))}))
+    return code
+
+
+@payee.command(epilog="Example: channelpay payee run --account publisher --settle-value eth=0.05")
+@books_options
+@setting_options
+@click.option("--payee", "recipient", metavar="ADDRESS", help="Who is paid, if not --account.")
+@settling_options
+@fee_options
+@click.option("--metrics", metavar="HOST:PORT", help="Where Prometheus may read metrics.")
+@click.option("--once", is_flag=True, help="Do what is due, wait for it, and end.")
+@click.option("--dry-run", is_flag=True, help="Show what it would do and cost now; do nothing.")
+@json_option
+@pass_output
+def run(output: Output, /, *, metrics: str | None, **given: Any) -> int:
+    """Follow the chain and settle, until Ctrl-C or SIGTERM.
+
+    It answers every requested close before the grace period ends, and settles the rest when the
+    policy says so. A site with --account does the same in its own process: this is for books whose
+    site has no key, is down, or runs elsewhere. Several may run; one works, the others stand by.
+    With --payee the account only pays the gas: channels are settled, never closed.
+
+    Exits with 0, or with the code of what is wrong at the end (docs/settlement.md).
+    """
+    from channelpay.observe.logs import configure_logging
+    from channelpay.observe.scrape import metrics_at
+
+    duty = _Duty(**given)
+    configure_logging(sys.stderr, as_json=output.as_json)
+    with opened(duty.books) as store, metrics_at(metrics) as observer:
+        place = Place.of(duty.setting)
+        recipient = parse_address(duty.recipient, "payee") if duty.recipient else place.own
+        with office_over(store, place, recipient, duty.fees, observer) as office:
+            return _run(output, office, duty)
 
 
 @payee.command(epilog="Example: channelpay payee backup /mnt/backup/books-monday.sqlite3")
 @click.argument("to", metavar="TO", type=click.Path(path_type=Path))
-@state_option
+@books_options
 @json_option
 @pass_output
-def backup(output: Output, to: Path, state: Path) -> None:
+def backup(output: Output, *, to: Path, books: Books) -> None:
     """Copy the books into the new file TO, as they are at this moment.
 
     The copy is checked, and on the disk when the command ends. It has every voucher that you can
     still take money for: keep it as safe as the books.
     """
+    from channelpay.store import sqlite_file
     from channelpay.store.backup import back_up
 
-    back_up(state / SITE_BOOKS, to)
+    file = sqlite_file(books.url)
+    if file is None:
+        raise ConfigError(
+            "books in PostgreSQL are copied by its own tools",
+            hint="Use pg_dump; docs/stores.md says how.",
+        )
+    back_up(file, to)
     members = {"backup": str(to), "bytes": to.stat().st_size}
     output.show(members, lambda: facts_table({"Backup": str(to), "Bytes": str(members["bytes"])}))
 
 
-# --- steps of the commands -----------------------------------------------------------------------
+# --- the daemon ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class _Desk:
-    """What taking money needs: the books, the chain and the key."""
+class _Duty:
+    """The options of ``run``, as they were given."""
 
-    deployment: Deployment
-    store: Store
-    link: ChainLink
-    closer: Closer
+    books: Books
+    setting: Setting
+    recipient: str | None
+    settling: Settling
+    fees: Fees
+    once: bool
+    dry_run: bool
+
+
+def _run(output: Output, office: Office, duty: _Duty) -> int:
+    from channelpay.payee.follower import Follower
+    from channelpay.payee.terms import Terms
+
+    policy = office.policy(duty.settling, duty.fees)
+    with alerts_of(duty.fees, office.observer) as alerts:
+        settler = office.settler(policy, alerts)
+        if duty.dry_run:
+            show_plans(output, settler.plan(), office.place.connection)
+            return 0
+        terms = Terms(office.place.deployment, office.payee, ())
+        follower = Follower(terms, office.link, office.store, office.observer)
+        announce(output, office)
+        return work(office.daemon(follower, settler, alerts, once=duty.once), once=duty.once)
+
+
+def announce(output: Output, office: Office) -> None:
+    """Say for whom it works now."""
+    facts: dict[str, Any] = {
+        "payee": checksum_address(office.payee),
+        "account": office.place.account.address,
+        "contract": checksum_address(office.place.deployment.contract),
+        "chainId": office.place.deployment.chain_id,
+    }
+    shown = {
+        "Payee": facts["payee"],
+        "Account": facts["account"],
+        "Contract": facts["contract"],
+        "Chain id": str(facts["chainId"]),
+    }
+
+    def table() -> Table:
+        made = facts_table(shown)
+        made.caption = "Ctrl-C stops it."
+        return made
+
+    output.show(facts, table)
+
+
+def _export_lines(
+    output: Output, owed: Sequence[ChannelRecord], deployment: Deployment
+) -> tuple[list[str], int]:
+    """The lines, and the exit code: one voucher that is void does not stop the others."""
+    from channelpay.payee.watchtower import export_line
+
+    lines, code = [], 0
+    for record in owed:
+        try:
+            lines.append(export_line(record, deployment))
+        except PaymentRefused as error:
+            error.context.setdefault("channelId", to_hex(record.channel_id))
+            output.error(error)
+            code = error.exit_code
+    return lines, code
+
+
+# --- taking by hand ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """What was asked for on the command line."""
+
+    names: tuple[str, ...]
+    everything: bool
+    dry_run: bool
+    books: Books
+    setting: Setting
+    fees: Fees
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +314,8 @@ class _Deed:
     """One of the two ways to take money. ``obstacle`` says why there is nothing to do."""
 
     progress: str
+    kind: str
     obstacle: Callable[[ChannelRecord], str | None]
-    perform: Callable[[Closer, ChannelRecord], Taken]
 
 
 def _closed_already(record: ChannelRecord) -> str | None:
@@ -154,74 +324,57 @@ def _closed_already(record: ChannelRecord) -> str | None:
 
 
 def _nothing_to_take(record: ChannelRecord) -> str | None:
-    return _closed_already(record) or (None if _unsettled(record) else "there is nothing to take")
+    return _closed_already(record) or (None if record.unsettled else "there is nothing to take")
 
 
-_SETTLE = _Deed("Settling", _nothing_to_take, lambda closer, record: closer.settle(record))
-_CLOSE = _Deed("Closing", _closed_already, lambda closer, record: closer.close(record))
+_SETTLE = _Deed("Settling", "settle", _nothing_to_take)
+_CLOSE = _Deed("Closing", "close", _closed_already)
 
 
-@contextmanager
-def _open_books(state: Path) -> Iterator[Store]:
-    from channelpay.store import open_store
-
-    books = state / SITE_BOOKS
-    if not books.exists():
-        raise NotFound(
-            f"there are no books at {books}", hint="Name the folder of a site with --state."
-        )
-    with closing(open_store(f"sqlite:///{books}")) as store:
-        yield store
-
-
-@contextmanager
-def _open_desk(state: Path, setting: Setting) -> Iterator[_Desk]:
-    with _open_books(state) as store:
-        connection = connected(setting.rpc)
-        from channelpay.chain.contract import PaymentChannelsContract
-        from channelpay.chain.create2 import predicted_address
-        from channelpay.chain.sender import Sender
-        from channelpay.payee.chain_link import ChainLink
-        from channelpay.payee.closer import Closer
-
-        contract = contract_address(setting) or predicted_address()
-        deployment = Deployment(connection.chain_id, contract)
-        link = ChainLink(PaymentChannelsContract(connection, deployment))
-        sender = Sender(connection, unlocked_account(setting))
-        yield _Desk(deployment, store, link, Closer(link, sender, store))
-
-
-def _check_choice(names: tuple[str, ...], *, everything: bool) -> None:
-    if bool(names) == everything:
-        raise InputError("name the channels, or give --all", hint=f"List them with: {LIST}")
-
-
-def _take(output: Output, desk: _Desk, names: tuple[str, ...], deed: _Deed) -> int:
+def _take(output: Output, choice: _Choice, deed: _Deed) -> int:
     """Returns the exit code: that of the first failure, or 0."""
-    code = 0
-    for record in _chosen(output, desk, names):
-        try:
-            _take_one(output, desk, record, deed)
-        except ChannelPayError as error:
-            error.context.setdefault("channelId", to_hex(record.channel_id))
-            output.error(error)
-            code = code or error.exit_code
-    return code
+    from channelpay.observe.alerts import Alerts
+    from channelpay.payee.policy import Kind, SettlementPolicy
+
+    if bool(choice.names) == choice.everything:
+        raise InputError("name the channels, or give --all", hint=f"List them with: {LIST}")
+    with opened(choice.books) as store, _office(store, choice.setting, choice.fees) as office:
+        settler = office.settler(SettlementPolicy(), Alerts(()))
+        till = _Till(output, office, settler, deed.progress)
+        chosen = _chosen(output, office, choice)
+        if deed is _CLOSE:
+            _require_own(chosen, office)
+        if not choice.dry_run:
+            till.take_pending(chosen)
+        due = _due(output, office, till, chosen, deed)
+        plans = settler.asked(due, Kind(deed.kind))
+        if choice.dry_run:
+            show_plans(output, plans, office.place.connection)
+        else:
+            till.take(plans)
+        return till.code
 
 
-def _chosen(output: Output, desk: _Desk, names: tuple[str, ...]) -> list[ChannelRecord]:
+@contextmanager
+def _office(store: Store, setting: Setting, fees: Fees) -> Iterator[Office]:
+    place = Place.of(setting)
+    with office_over(store, place, place.own, fees) as office:
+        yield office
+
+
+def _chosen(output: Output, office: Office, choice: _Choice) -> list[ChannelRecord]:
     """The named channels, or all that are not closed, as far as the books know."""
-    records = desk.store.records()
-    if names:
-        named = [named_channel(records, name, LIST) for name in names]
+    records, deployment = office.store.records(), office.place.deployment
+    if choice.names:
+        named = [named_channel(records, name, LIST) for name in choice.names]
         for record in named:
-            _check_place(record, desk.deployment)
-        return named
+            _check_place(record, deployment)
+        return list({record.channel_id: record for record in named}.values())
     live = [record for record in records if record.chain.status is not ChannelStatus.FINALIZED]
     for record in live:
-        if not _is_at(record, desk.deployment):
+        if not _is_at(record, deployment):
             _skip(output, record, "it belongs to another contract or chain")
-    return [record for record in live if _is_at(record, desk.deployment)]
+    return [record for record in live if _is_at(record, deployment)]
 
 
 def _is_at(record: ChannelRecord, deployment: Deployment) -> bool:
@@ -237,119 +390,87 @@ def _check_place(record: ChannelRecord, deployment: Deployment) -> None:
         )
 
 
-def _take_one(output: Output, desk: _Desk, known: ChannelRecord, deed: _Deed) -> None:
-    from channelpay.payee.payee import token_at
-
-    # No site may have watched it.
-    record = desk.closer.refreshed(known)
-    obstacle = deed.obstacle(record)
-    if obstacle is not None:
-        _skip(output, record, obstacle)
-        return
-    # Asked before money moves, so that afterwards nothing can fail but what is nice to know.
-    token = token_at(desk.link.contract.connection, record.channel.token)
-    progress = f"{deed.progress} {short(record.channel_id)}"
-    with output.waiting(progress, after_interrupt=AGAIN):
-        taken = deed.perform(desk.closer, record)
-    amount = taken.record.chain.settled - record.chain.settled
-    _show_taken(output, _Taking(taken, amount, token, _fee_wei(desk.link, taken)))
-
-
-def _fee_wei(link: ChainLink, taken: Taken) -> int | None:
-    """What the gas cost, if the node tells: the money is taken in any case."""
-    try:
-        receipt = link.contract.connection.receipt(taken.transaction_hash)
-    except NetworkError:
-        return None
-    return None if receipt is None else receipt.fee_wei
-
-
-# --- what is shown -------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Taking:
-    """What one transaction brought, in base units of ``token``, and what its gas cost."""
-
-    taken: Taken
-    amount: int
-    token: Token
-    fee_wei: int | None
-
-
-def _unsettled(record: ChannelRecord) -> int:
-    """What can still be taken: nothing once the channel is closed."""
-    over = record.chain.status is ChannelStatus.FINALIZED
-    return 0 if over else max(0, record.accepted - record.chain.settled)
-
-
-def _members(record: ChannelRecord) -> dict[str, Any]:
-    """What programs read; amounts are decimal strings in base units."""
-    return {
-        "channelId": to_hex(record.channel_id),
-        "status": record.chain.status.value,
-        "payer": checksum_address(record.channel.payer),
-        "payee": checksum_address(record.channel.payee),
-        "token": checksum_address(record.channel.token),
-        "deposit": str(record.chain.deposit),
-        "accepted": str(record.accepted),
-        "spent": str(record.spent),
-        "settled": str(record.chain.settled),
-        "unsettled": str(_unsettled(record)),
-    }
-
-
-def _table(records: list[ChannelRecord], rpc: str | None) -> Table:
-    from rich.markup import escape
-    from rich.table import Table
-
-    tokens = _tokens({record.channel.token for record in records}, rpc)
-    columns = ("Channel", "Payer", "Status", "Deposit", "Accepted", "Spent", "Settled", "Unsettled")
-    table = Table(*columns)
+def _require_own(records: Sequence[ChannelRecord], office: Office) -> None:
     for record in records:
-        chain = record.chain
-        amounts = (chain.deposit, record.accepted, record.spent, chain.settled, _unsettled(record))
-        cells = (
-            short(record.channel_id),
-            short(record.channel.payer),
-            chain.status.value,
-            *(format_amount_of(amount, tokens.get(record.channel.token)) for amount in amounts),
-        )
-        table.add_row(*map(escape, cells))
-    return table
+        if record.channel.payee != office.payee:
+            raise InputError(
+                f"{to_hex(record.channel_id)} can only be closed by its payee"
+                f" {checksum_address(record.channel.payee)}",
+                hint="Choose the payee's --account, or settle it.",
+            )
 
 
-def _tokens(addresses: set[Address], rpc: str | None) -> dict[Address, Token]:
-    """What is known of these tokens: without a node, ether only."""
-    from channelpay.payee.payee import token_at
-    from channelpay.payee.terms import ETHER
+def _due(
+    output: Output, office: Office, till: _Till, chosen: Sequence[ChannelRecord], deed: _Deed
+) -> list[ChannelRecord]:
+    """Those with something to do, as the chain says now: no site may have followed it."""
+    due = []
+    for seen in office.closer.look(chosen):
+        obstacle = deed.obstacle(seen.record)
+        if obstacle is not None:
+            _skip(output, seen.record, obstacle)
+        elif till.is_good(seen.record):
+            due.append(seen.record)
+    return due
 
-    if rpc is None or addresses <= {NATIVE}:
-        return {NATIVE: ETHER}
-    connection = connected(rpc)
-    return {address: token_at(connection, address) for address in addresses}
+
+class _Till:
+    """Takes money and shows what came of it. ``code`` is the exit code of the first failure."""
+
+    def __init__(self, output: Output, office: Office, settler: Settler, progress: str) -> None:
+        self.code = 0
+        self._settler = settler
+        self._output = output
+        self._office = office
+        self._connection = office.place.connection
+        self._progress = progress
+        self._tokens: Tokens = {}
+
+    def is_good(self, record: ChannelRecord) -> bool:
+        """Whether the contract takes its voucher: one that is void does not stop the others."""
+        try:
+            self._office.closer.require_good(record)
+        except PaymentRefused as error:
+            self._fail(record, error)
+            return False
+        return True
+
+    def take_pending(self, records: Sequence[ChannelRecord]) -> None:
+        """What an earlier command, or a daemon, has begun comes first."""
+        self._show_all(self._settler.take_pending(records), "Waiting")
+
+    def take(self, plans: Sequence[Plan]) -> None:
+        # Asked before money moves, so that afterwards nothing can fail but what is nice to know.
+        self._tokens = tokens_on((plan.token for plan in plans), self._connection)
+        for plan in plans:
+            some = short(plan.records[0].channel_id)
+            if len(plan.records) > 1:
+                some = f"{len(plan.records)} channels"
+            self._show_all(self._settler.take(plan), f"{self._progress} {some}")
+
+    def _show_all(self, results: Iterator[Taken | Untaken], progress: str) -> None:
+        with self._output.waiting(progress, after_interrupt=AGAIN):
+            done = list(results)
+        for one in done:
+            self._show(one)
+
+    def _show(self, result: Taken | Untaken) -> None:
+        from channelpay.payee.settler import Untaken
+
+        if isinstance(result, Untaken):
+            self._fail(result.record, result.error)
+            return
+        address = result.record.channel.token
+        if address not in self._tokens:
+            self._tokens = tokens_on([address], self._connection)
+        show_taken(self._output, result, self._tokens[address])
+
+    def _fail(self, record: ChannelRecord, error: ChannelPayError) -> None:
+        error.context["channelId"] = to_hex(record.channel_id)
+        self._output.error(error)
+        self.code = self.code or error.exit_code
 
 
 def _skip(output: Output, record: ChannelRecord, reason: str) -> None:
     channel_id = to_hex(record.channel_id)
     output.note(f"Left {channel_id} alone: {reason}.", {"channelId": channel_id, "skipped": reason})
-
-
-def _show_taken(output: Output, taking: _Taking) -> None:
-    record, fee_wei = taking.taken.record, taking.fee_wei
-    transaction_hash = to_hex(taking.taken.transaction_hash)
-    members = {
-        "channelId": to_hex(record.channel_id),
-        "status": record.chain.status.value,
-        "txHash": transaction_hash,
-        "amount": str(taking.amount),
-        "feeWei": None if fee_wei is None else str(fee_wei),
-    }
-    shown = {
-        "Channel": to_hex(record.channel_id),
-        "Status": record.chain.status.value,
-        "Taken": taking.token.format(taking.amount),
-        "Gas fee": "unknown" if fee_wei is None else format_amount(fee_wei, 18, "ETH"),
-        "Transaction": transaction_hash,
-    }
-    output.show(members, lambda: facts_table(shown))

@@ -22,19 +22,30 @@ class _Command(NamedTuple):
 
 _COMMANDS = {
     "account": _Command("channelpay.cli.account", "Keep keys: new, import, list, show."),
+    "backup": _Command("channelpay.cli.backup", "Copy the books of your channels."),
     "channel": _Command(
         "channelpay.cli.channel", "Payment channels: open, list, show, top-up, close, withdraw."
     ),
+    "completion": _Command("channelpay.cli.completion", "Have a shell complete commands."),
     "contract": _Command(
         "channelpay.cli.contract", "The contract itself: deploy, verify, abi, address."
     ),
     "dev": _Command("channelpay.cli.dev", "Run a local chain to try everything on."),
+    "doctor": _Command("channelpay.cli.doctor", "Find what would keep a payment from working."),
+    "init": _Command("channelpay.cli.init", "Write a settings file to begin with."),
     "pay": _Command("channelpay.cli.pay", "Fetch URLs that cost something."),
     "payee": _Command(
-        "channelpay.cli.payee", "Take what is owed to you: list, settle and close channels."
+        "channelpay.cli.payee", "Take what is owed to you: status, settle, close, run."
     ),
     "proxy": _Command("channelpay.cli.proxy", "Put a price in front of a server in any language."),
+    "recover": _Command(
+        "channelpay.cli.recover", "Books that were lost, or restored: find channels."
+    ),
     "site": _Command("channelpay.cli.site", "Serve a folder of files for payment."),
+    "voucher": _Command("channelpay.cli.voucher", "Look into headers; check a voucher."),
+    "watch": _Command(
+        "channelpay.cli.watch", "Answer close requests for a payee, from exported vouchers."
+    ),
 }
 _EXTRA_OF_MODULE = {
     "eth": "dev",
@@ -113,6 +124,12 @@ def _missing(error: ModuleNotFoundError) -> ConfigError:
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Example: channelpay pay https://example.org/page --max 0.001 --deposit 0.05",
 )
+@click.option(
+    "--network",
+    envvar="CHANNELPAY_NETWORK",
+    metavar="NAME",
+    help="A network: base, ethereum, … or one of your settings file (default: what that says).",
+)
 @click.version_option(package_name="channelpay", message="%(prog)s %(version)s")
-def cli() -> None:
+def cli(network: str | None) -> None:
     """Micropayments over Ethereum payment channels."""

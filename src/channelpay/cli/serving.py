@@ -4,31 +4,53 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import click
-from click.core import ParameterSource
 
-from channelpay.cli.common import SITE_BOOKS, home, password_option, read_password, state_option
+from channelpay.cli.books import Books, store_option
+from channelpay.cli.common import (
+    home,
+    node_option,
+    password_option,
+    read_password,
+    state_option,
+)
 from channelpay.cli.output import Output
+from channelpay.cli.settling import (
+    Fees,
+    Settling,
+    alerts_of,
+    amounts_by_token,
+    amounts_in,
+    fee_options,
+    fee_policy_of,
+    has_amounts,
+    policy_of,
+    settling_options,
+)
 from channelpay.errors import ConfigError
 from channelpay.protocol.text import checksum_address, to_hex
+from channelpay.protocol.types import NATIVE, Address
 
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
     from rich.table import Table
 
     from channelpay.observe import Observer
+    from channelpay.observe.alerts import Alerts
+    from channelpay.payee.acceptance import Acceptance
     from channelpay.payee.asgi import App
     from channelpay.payee.payee import Payee
-    from channelpay.payee.prices import HumanPrice, PriceRule
+    from channelpay.payee.policy import SettlementPolicy
+    from channelpay.payee.prices import PriceRule
     from channelpay.payee.server import Place
+    from channelpay.payee.terms import Token
 
 _SECRET = "challenge.key"  # noqa: S105  a file name
 WORKERS_MAX = 64
@@ -64,7 +86,7 @@ _OPTIONS: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
         "  [env var: CHANNELPAY_ACCOUNT, without --payee]",
     ),
     password_option,
-    click.option("--rpc", envvar="CHANNELPAY_RPC", required=True, metavar="URL", help="The chain."),
+    node_option(required=True),
     click.option(
         "--contract", envvar="CHANNELPAY_CONTRACT", metavar="ADDRESS", help="The contract."
     ),
@@ -86,12 +108,7 @@ _OPTIONS: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
         help="Processes that answer requests.",
     ),
     state_option,
-    click.option(
-        "--store",
-        envvar="CHANNELPAY_STORE",
-        metavar="URL",
-        help="The books (default: an SQLite file in the folder of --state).",
-    ),
+    store_option,
     click.option(
         "--suggested-deposit",
         metavar="AMOUNT",
@@ -104,8 +121,22 @@ _OPTIONS: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
         show_default=True,
         help="What an open or top-up needs before it counts.",
     ),
+    click.option(
+        "--risk-channel",
+        multiple=True,
+        metavar="[TOKEN=]AMOUNT",
+        help="What a channel may have cost beyond what is settled, at most.",
+    ),
+    click.option(
+        "--risk-total",
+        multiple=True,
+        metavar="[TOKEN=]AMOUNT",
+        help="What all channels may have cost beyond what is settled, at most.",
+    ),
     click.option("--metrics", metavar="HOST:PORT", help="Where Prometheus may read metrics."),
     click.option("--access-log", is_flag=True, help="Log a line for each paid request."),
+    settling_options,
+    fee_options,
 ]
 
 
@@ -129,8 +160,12 @@ class Serving:
     store: str | None
     suggested_deposit: str | None
     confirmations: int
+    risk_channel: tuple[str, ...]
+    risk_total: tuple[str, ...]
     metrics: str | None
     access_log: bool
+    settling: Settling
+    fees: Fees
 
 
 def serving_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -178,7 +213,8 @@ def serve_paid(
         def service(place: Place) -> Iterator[App]:
             with (
                 metrics_at(serving.metrics, serves=place.number == 0) as counted,
-                closing(_payee(serving, terms, counted, place)) as payee,
+                alerts_of(serving.fees, counted) as alerts,
+                closing(_payee(serving, terms, counted, alerts, place)) as payee,
             ):
                 made = application(payee)
                 if place.announces:
@@ -206,45 +242,81 @@ def _terms(serving: Serving) -> dict[str, Any]:
         "account": None if account is None else _account(account, serving.password_file),
         "contract": serving.contract,
         "suggested_deposit": serving.suggested_deposit,
-        "confirmations": serving.confirmations,
     }
 
 
-def _payee(serving: Serving, terms: Mapping[str, Any], counted: Observer, place: Place) -> Payee:
+def _payee(
+    serving: Serving, terms: Mapping[str, Any], counted: Observer, alerts: Alerts, place: Place
+) -> Payee:
     from channelpay.observe import Observers
     from channelpay.observe.logs import AccessLog
     from channelpay.payee.payee import Payee
     from channelpay.payee.secret import kept_secret
 
     serving.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    tokens = _tokens(serving)
+    acceptance = _acceptance(serving, tokens)
     return Payee.create(
         **terms,
-        store=_store(serving) or f"sqlite:///{serving.state / SITE_BOOKS}",
+        store=Books(serving.state, serving.store).url,
+        settlement=_settlement(serving, tokens, acceptance),
+        acceptance=acceptance,
+        fees=fee_policy_of(serving.fees),
+        alerts=alerts,
         challenge_secret=kept_secret(serving.state / _SECRET),
         observer=Observers([counted, AccessLog()]) if serving.access_log else counted,
         watches=place.number == 0,
     )
 
 
-def _store(serving: Serving) -> str | None:
-    """What was said of the books; a password in it may not come from the command line, where every
-    user of the machine can read it.
+def _tokens(serving: Serving) -> list[Token]:
+    """What amounts are in. The node is asked only where there are some."""
+    from channelpay.chain.connection import connect
+    from channelpay.payee.payee import token_at
+    from channelpay.payee.prices import parse_token
+    from channelpay.payee.terms import ETHER
+
+    addresses = [parse_token(name) for name in serving.token]
+    asked = has_amounts(serving.settling) or serving.risk_channel or serving.risk_total
+    if addresses == [NATIVE] or not asked:
+        return [ETHER]
+    connection = connect(serving.rpc)
+    return [token_at(connection, address) for address in addresses]
+
+
+def _acceptance(serving: Serving, tokens: Sequence[Token]) -> Acceptance:
+    from channelpay.payee.acceptance import Acceptance, Confirmations
+
+    return Acceptance(
+        confirmations=Confirmations(serving.confirmations),
+        risk_max_per_channel=amounts_in(tokens, serving.risk_channel, "risk-channel"),
+        risk_max_total=amounts_in(tokens, serving.risk_total, "risk-total"),
+    )
+
+
+def _settlement(
+    serving: Serving, tokens: Sequence[Token], acceptance: Acceptance
+) -> SettlementPolicy:
+    """A reader is not to run into a risk limit: half of it is settled, unless the policy says when
+    to settle.
     """
-    source = click.get_current_context().get_parameter_source("store")
-    url = urlsplit(serving.store or "")
-    secret = url.password is not None or "password=" in url.query
-    if source is ParameterSource.COMMANDLINE and secret:
-        raise ConfigError(
-            "the URL of --store has a password in it",
-            hint="Put the URL into CHANNELPAY_STORE, or the password into ~/.pgpass.",
-        )
-    return serving.store
+    asked = policy_of(serving.settling, serving.fees, tokens)
+    halves = (_halves(acceptance.risk_max_per_channel), _halves(acceptance.risk_max_total))
+    return replace(
+        asked,
+        value_min={**halves[0], **asked.value_min},
+        total_min={**halves[1], **asked.total_min},
+    )
+
+
+def _halves(amounts: Mapping[Address, int]) -> dict[Address, int]:
+    return {token: amount // 2 for token, amount in amounts.items()}
 
 
 def _prices(serving: Serving) -> Path | list[PriceRule]:
     from channelpay.payee.site import flat_rules
 
-    for_all = _by_token(serving.price)
+    for_all = amounts_by_token(serving.price, "price")
     if serving.price_file is not None and for_all is None and not serving.free:
         return serving.price_file
     if for_all is not None and serving.price_file is None:
@@ -253,21 +325,6 @@ def _prices(serving: Serving) -> Path | list[PriceRule]:
         "the prices are missing, or given twice",
         hint="Give --price AMOUNT (and --free PATTERN), or --prices FILE.",
     )
-
-
-def _by_token(price: tuple[str, ...]) -> HumanPrice | None:
-    """What was given as one ``AMOUNT``, or as ``TOKEN=AMOUNT`` for each token."""
-    if not price:
-        return None
-    if len(price) == 1 and "=" not in price[0]:
-        return price[0]
-    amounts = dict(one.partition("=")[::2] for one in price if "=" in one)
-    if len(amounts) < len(price):
-        raise ConfigError(
-            "--price must name a token for each amount, and each token once",
-            hint="Say --price AMOUNT for the first token, or --price TOKEN=AMOUNT for each.",
-        )
-    return amounts
 
 
 def _account(name: str, password_file: Path | None) -> LocalAccount:

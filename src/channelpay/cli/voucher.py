@@ -1,0 +1,156 @@
+"""``channelpay voucher``: look into what goes over the wire, and check who signed it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+from channelpay.cli.common import pass_output
+from channelpay.cli.output import Output, facts_table, json_option
+from channelpay.errors import InputError
+from channelpay.protocol.parse import (
+    parse_address,
+    parse_amount,
+    parse_channel_id,
+    parse_json_object,
+    parse_signature,
+)
+from channelpay.protocol.text import checksum_address, to_hex
+from channelpay.protocol.types import Deployment, Voucher
+
+if TYPE_CHECKING:
+    from channelpay.protocol.wire import Challenge
+
+TEXT_CHARACTERS_MAX = 64 * 1024
+_FORMS = "an Authorization, a WWW-Authenticate or a Payment-Receipt"
+
+
+@click.group()
+def voucher() -> None:
+    """Read what a payer and a payee tell each other, and check a voucher's signature."""
+
+
+@voucher.command(epilog="Example: curl -sI https://example.org/page | channelpay voucher decode")
+@click.argument("file", type=click.File("r"), default="-")
+@json_option
+@pass_output
+def decode(output: Output, file: TextIO) -> None:
+    """Show what a header says: of a 402, of a paid request, or of its answer.
+
+    FILE holds the value of one header, or the lines of several, as curl prints them; without it
+    they are read from standard input, since a voucher is not for everybody's eyes. No signature is
+    checked.
+    """
+    said = [_decoded(name, value) for name, value in _headers(_text(file))]
+    if not said:
+        raise InputError(f"there is no {_FORMS} header of a payment")
+    for members in said:
+        output.show(members, lambda shown=members: facts_table(_flat(shown)))  # type: ignore[misc]
+
+
+@voucher.command(
+    epilog="Example: channelpay voucher verify voucher.json --chain-id 8453"
+    " --contract 0xC0FFEE0000000000000000000000000000000000"
+)
+@click.argument("file", type=click.File("r"), default="-")
+@click.option("--chain-id", type=click.IntRange(1, 2**53 - 1), required=True, help="Its chain.")
+@click.option("--contract", metavar="ADDRESS", help="Its contract (default: the canonical one).")
+@click.option("--signer", metavar="ADDRESS", help="Refuse every other signer.")
+@json_option
+@pass_output
+def verify(
+    output: Output, file: TextIO, *, chain_id: int, contract: str | None, signer: str | None
+) -> None:
+    """Check a voucher as the contract would, and say who signed it.
+
+    FILE is JSON with channelId, cumulativeAmount and signature, as 'voucher decode' and 'payee
+    export' write them. A voucher that the contract would not take ends with code 4.
+    """
+    from channelpay.chain.create2 import predicted_address
+    from channelpay.protocol.eip712 import VoucherHasher
+
+    address = predicted_address() if contract is None else parse_address(contract, "contract")
+    hasher = VoucherHasher(Deployment(chain_id, address))
+    found = _voucher(parse_json_object(_text(file).encode(), "voucher"))
+    recovered = hasher.recover(found)
+    hasher.check(found, recovered if signer is None else parse_address(signer, "signer"))
+    members = {
+        "channelId": to_hex(found.channel_id),
+        "cumulativeAmount": str(found.cumulative_amount),
+        "signer": checksum_address(recovered),
+    }
+    output.show(members, lambda: facts_table(members))
+
+
+def _text(file: TextIO) -> str:
+    try:
+        text = file.read(TEXT_CHARACTERS_MAX + 1)
+    except (OSError, UnicodeDecodeError):
+        raise InputError("the input cannot be read as text") from None
+    if len(text) > TEXT_CHARACTERS_MAX:
+        raise InputError(f"the input is longer than {TEXT_CHARACTERS_MAX} characters")
+    return text
+
+
+def _headers(text: str) -> list[tuple[str, str]]:
+    """The lines that are headers of a payment; one value alone is named by its form."""
+    named = [
+        line.partition(":")[::2] for line in text.splitlines() if ":" in line.partition(" ")[0]
+    ]
+    known = {"authorization", "www-authenticate", "payment-receipt"}
+    found = [(name.lower(), value.strip()) for name, value in named if name.lower() in known]
+    value = text.strip()
+    if found or not value or "\n" in value:
+        return found
+    if not value.lower().startswith("payment "):
+        return [("payment-receipt", value)]
+    return [("www-authenticate" if "=" in value.partition(" ")[2][:40] else "authorization", value)]
+
+
+def _decoded(name: str, value: str) -> dict[str, Any]:
+    from channelpay.protocol.wire import Credential, Receipt, parse_challenges
+
+    if name == "www-authenticate":
+        challenges = parse_challenges([value])
+        if not challenges:
+            raise InputError("the WWW-Authenticate header has no challenge of a payment")
+        return {"header": name, "challenges": [_challenge(one) for one in challenges]}
+    if name == "payment-receipt":
+        return {"header": name, **parse_json_object(Receipt.parse(value).to_json().encode(), name)}
+    credential = Credential.parse(value)
+    said = {"payload": credential.payload.members(), "challenge": _challenge(credential.challenge)}
+    return {"header": name, **said, "source": str(credential.source or "")}
+
+
+def _challenge(challenge: Challenge) -> dict[str, Any]:
+    """With its request as an object, as far as it is one of ours."""
+    from channelpay.protocol.wire import decode_base64url
+
+    request = parse_json_object(decode_base64url(challenge.request, "request"), "request")
+    return {**challenge.members(), "request": request}
+
+
+def _voucher(members: dict[str, Any]) -> Voucher:
+    held = members.get("payload")
+    members = held if isinstance(held, dict) else members
+    return Voucher(
+        parse_channel_id(members.get("channelId")),
+        parse_amount(members.get("cumulativeAmount"), "cumulativeAmount"),
+        parse_signature(members.get("signature")),
+    )
+
+
+def _flat(members: dict[str, Any], before: str = "") -> dict[str, str]:
+    """Names with dots and texts, for two columns."""
+    flat: dict[str, str] = {}
+    for name, value in members.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{before}{name}.")
+        elif isinstance(value, list):
+            flat |= _flat(
+                {f"{number}": one for number, one in enumerate(value, 1)}, f"{before}{name}."
+            )
+        else:
+            flat[before + name] = str(value)
+    return flat
