@@ -17,8 +17,8 @@ from threading import Thread
 from typing import IO
 
 from channelpay.testing.accounts import FUNDED_COUNT, MNEMONIC
+from channelpay.testing.execution import CHAIN_ID
 
-CHAIN_ID = 31337
 _LISTENING = re.compile(r"Listening on ([\d.]+:\d+)")
 _STOP_SECONDS = 5.0
 

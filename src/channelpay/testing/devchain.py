@@ -10,21 +10,23 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, Queue
 from threading import Thread
-from typing import IO
+from typing import IO, cast
 
 from channelpay.errors import ConfigError, NetworkError
 from channelpay.testing.accounts import DevAccount, dev_accounts
+from channelpay.testing.execution import CHAIN_ID
 from channelpay.testing.rpc_client import rpc_call
 
 READY_SECONDS = 60.0
 """A chain that does not answer by then is given up. It takes 1 s; a loaded machine takes more."""
 _STOP_SECONDS = 10.0
+_DEV_CLIENTS = ("channelpay-", "anvil/")
 _ANVIL_IN_NODE_MODULES = Path("node_modules", "@foundry-rs", "anvil-linux-amd64", "bin", "anvil")
 
 
@@ -44,7 +46,15 @@ class DevChain:
         rpc_call(self.rpc_url, "evm_increaseTime", hex(seconds))
         self.mine()
 
+    def latest_block(self) -> tuple[int, int]:
+        """Number and timestamp (Unix seconds) of the latest block."""
+        block = cast(
+            "dict[str, str]", rpc_call(self.rpc_url, "eth_getBlockByNumber", "latest", False)
+        )
+        return int(block["number"], 16), int(block["timestamp"], 16)
+
     def snapshot(self) -> str:
+        """Remember this state; the answer names it for :meth:`revert`."""
         return str(rpc_call(self.rpc_url, "evm_snapshot"))
 
     def revert(self, snapshot: str) -> None:
@@ -54,14 +64,16 @@ class DevChain:
 
 
 @contextmanager
-def embedded_chain(port: int = 0) -> Iterator[DevChain]:
-    """The embedded chain in this process, on a loopback port (0: a free one)."""
+def embedded_chain(port: int = 0, page: Callable[[], str] | None = None) -> Iterator[DevChain]:
+    """The embedded chain in this process, on a loopback port (0: a free one). ``page`` makes what a
+    browser is shown there.
+    """
     try:
         from channelpay.testing.embedded import embedded_rpc
         from channelpay.testing.http_server import serving
     except ModuleNotFoundError as error:
         raise _embedded_missing(error) from error
-    with serving(embedded_rpc(), port) as rpc_url:
+    with serving(embedded_rpc(), port, page) as rpc_url:
         yield _handle(rpc_url)
 
 
@@ -81,6 +93,21 @@ def anvil_chain(port: int = 0) -> Iterator[DevChain]:
     """anvil in a process of its own, which ends with this one."""
     with _child("anvil", anvil_binary(), str(port)) as rpc_url:
         yield _handle(rpc_url)
+
+
+def dev_chain_at(rpc_url: str) -> DevChain:
+    """A development chain that runs already. Raises :class:`ConfigError` for any other node: what
+    one does to a test chain must not be tried on one that holds money.
+    """
+    client = str(rpc_call(rpc_url, "web3_clientVersion"))
+    chain = _handle(rpc_url)
+    if chain.chain_id != CHAIN_ID or not client.startswith(_DEV_CLIENTS):
+        raise ConfigError(
+            f"the node at {rpc_url} is no development chain: it is {client}, chain"
+            f" {chain.chain_id}",
+            hint="Start one with: channelpay dev",
+        )
+    return chain
 
 
 def anvil_binary() -> str:

@@ -35,31 +35,15 @@ from eth_utils.exceptions import ValidationError
 from rlp.exceptions import RLPException  # type: ignore[import-untyped]
 
 from channelpay.testing.accounts import BALANCE_WEI
-
-CHAIN_ID = 31337
-GAS_LIMIT = 30_000_000
-TIP_WEI = 10**9
-"""Priority fee that the chain suggests, per gas."""
-
-
-class ExecutionReverted(Exception):
-    """A call ended in ``REVERT``; ``data`` is what it returned."""
-
-    def __init__(self, data: bytes) -> None:
-        super().__init__("execution reverted")
-        self.data = data
-
-
-class ExecutionFailed(Exception):
-    """A call ended neither in a result nor in ``REVERT``: out of gas, invalid opcode, no funds."""
-
-
-class TransactionRejected(Exception):
-    """A raw transaction that no block can contain."""
-
-
-class UnknownBlock(Exception):
-    """No block has this number or hash."""
+from channelpay.testing.execution import (
+    CHAIN_ID,
+    GAS_LIMIT,
+    CallMessage,
+    ExecutionFailed,
+    ExecutionReverted,
+    TransactionRejected,
+    UnknownBlock,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +54,6 @@ class MinedBlock:
     @property
     def header(self) -> BlockHeaderAPI:
         return self.block.header
-
-
-@dataclass(frozen=True, slots=True)
-class CallMessage:
-    """A call without a signature. ``to`` empty means contract creation; ``value`` in wei."""
-
-    sender: bytes = bytes(20)
-    to: bytes = b""
-    data: bytes = b""
-    value: int = 0
-    gas: int = GAS_LIMIT
 
 
 @dataclass(frozen=True, slots=True)

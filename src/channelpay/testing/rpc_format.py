@@ -10,8 +10,7 @@ from eth.abc import BlockHeaderAPI, LogAPI, SignedTransactionAPI
 from eth.vm.forks.berlin.transactions import TypedTransaction
 
 from channelpay.testing.evm import MinedBlock, base_fee_wei
-
-Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+from channelpay.testing.rpc_server import Json
 
 _EMPTY_BLOOM_BYTES = 256
 
