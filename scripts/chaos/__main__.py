@@ -1,12 +1,14 @@
-"""Kill the site, its database and its machine's sanity while clients pay, and see that nobody loses
-anything.
+"""Let everything go wrong while people pay, and see that nobody loses anything.
 
-Usage: python -m scripts.chaos [--store sqlite|postgres] [--kills N] [--seed TEXT] [--short]
+Usage: python -m scripts.chaos [kills] [soak] [--store sqlite|postgres] [--seed TEXT] [--short]
+                               [--kills N] [--seconds N]
 
-Without `--store`, one run on each. The seed decides what goes wrong and when, what clients buy and
-when they give up; the rest is up to the machine. The exit code is 1 if something did not hold; then
-the site's log is kept. Prints a line for each step to stderr; a table of the runs on a terminal,
-JSON on a pipe.
+`kills` kills the site, its database and its machine's sanity: without `--store` on each store. The
+`soak` adds the chain and its nodes, the daemon that settles and the payers, for ten minutes:
+without `--store` on SQLite. Without either word, both. The seed decides what goes wrong and when,
+what clients buy and when they give up; the rest is up to the machine. The exit code is 1 if
+something did not hold; then logs and books are kept. Prints a line for each step to stderr; tables
+on a terminal, JSON on a pipe.
 """
 
 from __future__ import annotations
@@ -15,10 +17,12 @@ import argparse
 import json
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from rich.console import Console
@@ -26,55 +30,99 @@ from rich.table import Table
 
 from channelpay.protocol.text import format_amount
 from scripts.chaos.run import OTHERS, Progress, Size, Survived, Violated, run
+from scripts.chaos.soak import Weathered, soak
 
+PARTS = ("kills", "soak")
 KILLS = 200
 CHANNELS = 50
 IN_FLIGHT = 64
 KILLS_WHILE_CLOSING = 10
 SHORT = Size(kills=5, channels=8, in_flight=16, kills_while_closing=1)
+SOAK_SECONDS = 600.0
+SHORT_SECONDS = 30.0
+SOAK_STORE = "sqlite"
 VIOLATIONS_SHOWN = 20
 ETHER_DECIMALS = 18
 
+Rows = Sequence[tuple[str, str]]
+"""Names and values for a table; the first value is the head of its column."""
+
+
+@dataclass(slots=True)
+class Report:
+    """All that is said in the end; nothing is violated as it should be."""
+
+    seed: str
+    runs: list[Survived] = field(default_factory=list)
+    soaks: list[Weathered] = field(default_factory=list)
+    violations: tuple[str, ...] = ()
+
 
 def main() -> int:
-    """Run on one store or both, and report."""
+    """Run what was asked for, and report."""
+    # The processes of a run end with their context managers.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     arguments = _arguments()
-    seed = arguments.seed or secrets.token_hex(4)
-    print(f"seed {seed}", file=sys.stderr, flush=True)
-    size = Size(arguments.kills or KILLS, CHANNELS, IN_FLIGHT, KILLS_WHILE_CLOSING)
-    if arguments.short:
-        size = SHORT
-    runs: list[Survived] = []
+    report = Report(arguments.seed or secrets.token_hex(4))
+    print(f"seed {report.seed}", file=sys.stderr, flush=True)
     try:
-        stores = [arguments.store] if arguments.store else OTHERS
-        runs.extend(_run(store, size, seed) for store in stores)
+        if "kills" in arguments.parts:
+            _kill(arguments, report)
+        if "soak" in arguments.parts:
+            _soak(arguments, report)
     except Violated as violated:
-        _report(seed, runs, violated.violations)
-        return 1
-    _report(seed, runs, ())
-    return 0
+        report.violations = violated.violations
+    _show(report)
+    return 1 if report.violations else 0
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Kill the site while clients pay.")
+    parser = argparse.ArgumentParser(description="Let everything go wrong while people pay.")
+    parser.add_argument("parts", nargs="*", metavar="kills|soak", help="one part only")
     parser.add_argument("--store", choices=list(OTHERS), help="one store only")
     parser.add_argument("--kills", type=int, help=f"how often the site is killed ({KILLS})")
+    parser.add_argument("--seconds", type=float, help=f"how long the soak is ({SOAK_SECONDS:.0f})")
     parser.add_argument("--seed", help="what decides; random unless given")
-    parser.add_argument("--short", action="store_true", help="a small run, for the tests")
-    return parser.parse_args()
+    parser.add_argument("--short", action="store_true", help="small runs, for the tests")
+    arguments = parser.parse_args()
+    arguments.parts = arguments.parts or PARTS
+    if not set(arguments.parts) <= set(PARTS):
+        parser.error("the parts are kills and soak")
+    return arguments
 
 
-def _run(store: str, size: Size, seed: str) -> Survived:
-    """One run in a folder of its own, which stays if something did not hold."""
-    print(f"{store}: {size.channels} channels, {size.in_flight} in flight", file=sys.stderr)
+def _kill(arguments: argparse.Namespace, report: Report) -> None:
+    size = Size(arguments.kills or KILLS, CHANNELS, IN_FLIGHT, KILLS_WHILE_CLOSING)
+    if arguments.short:
+        size = SHORT
+    for store in [arguments.store] if arguments.store else OTHERS:
+        print(f"{store}: {size.channels} channels, {size.in_flight} in flight", file=sys.stderr)
+        with _folder() as folder:
+            report.runs.append(run(store, size, report.seed, folder, _progress))
+
+
+def _soak(arguments: argparse.Namespace, report: Report) -> None:
+    seconds = arguments.seconds or (SHORT_SECONDS if arguments.short else SOAK_SECONDS)
+    store = arguments.store or SOAK_STORE
+    print(f"{store}: a soak of {seconds:.0f} s", file=sys.stderr)
+    with _folder() as folder:
+        report.soaks.append(soak(store, seconds, report.seed, folder, _tell))
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """A folder to work in, which stays if something did not hold."""
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     try:
-        survived = run(store, size, seed, folder, _progress)
+        yield folder
     except BaseException:
-        print(f"the log of the site is {folder / 'site.log'}", file=sys.stderr)
+        print(f"logs and books are in {folder}", file=sys.stderr)
         raise
     shutil.rmtree(folder)
-    return survived
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _progress(progress: Progress) -> None:
@@ -91,29 +139,54 @@ def _progress(progress: Progress) -> None:
     )
 
 
-def _report(seed: str, runs: Sequence[Survived], violations: Sequence[str]) -> None:
+def _show(report: Report) -> None:
     if sys.stdout.isatty():
-        Console().print(_table(runs))
+        for columns in (list(map(_run_rows, report.runs)), list(map(_soak_rows, report.soaks))):
+            if columns:
+                Console().print(_table(columns))
     else:
-        members = {"seed": seed, "runs": [asdict(one) for one in runs], "violations": violations}
-        print(json.dumps(members, indent=2))
-    for violation in violations[:VIOLATIONS_SHOWN]:
+        print(json.dumps(asdict(report), indent=2))
+    for violation in report.violations[:VIOLATIONS_SHOWN]:
         print(f"VIOLATED: {violation}", file=sys.stderr)
-    if len(violations) > VIOLATIONS_SHOWN:
-        print(f"and {len(violations) - VIOLATIONS_SHOWN} more", file=sys.stderr)
+    if len(report.violations) > VIOLATIONS_SHOWN:
+        print(f"and {len(report.violations) - VIOLATIONS_SHOWN} more", file=sys.stderr)
 
 
-def _table(runs: Sequence[Survived]) -> Table:
-    columns = [dict(_rows(one)) for one in runs]
-    table = Table("", *(one.store for one in runs))
-    for name in dict.fromkeys(name for column in columns for name in column):
-        table.add_row(name, *(column.get(name, "") for column in columns))
+def _table(columns: Sequence[Rows]) -> Table:
+    cells = [dict(column[1:]) for column in columns]
+    table = Table("", *(column[0][1] for column in columns))
+    for name in dict.fromkeys(name for column in cells for name in column):
+        table.add_row(name, *(column.get(name, "") for column in cells))
     return table
 
 
-def _rows(one: Survived) -> list[tuple[str, str]]:
+def _soak_rows(one: Weathered) -> Rows:
+    return [
+        ("store", one.store),
+        *((name, f"{count} times") for name, count in one.events.items()),
+        *((f"{name} was killed", f"{count} times") for name, count in one.kills.items()),
+        ("started without a node", f"{one.restarts} times"),
+        *((f"node: {name}", f"{count} times") for name, count in one.faults.items()),
+        ("pages", f"{one.pages:,}"),
+        *((f"answers with {name}", f"{count:,}") for name, count in one.answers.items()),
+        *((f"trouble of payers: {name}", f"{count:,}") for name, count in one.troubles.items()),
+        ("channels", f"{one.channels}"),
+        *((f"payers {name}", f"{count} times") for name, count in one.ends.items()),
+        ("transactions of the payee", f"{one.transactions}"),
+        *(
+            (f"{token}: {name}", f"{amount:,}")
+            for token, amounts in one.sums.items()
+            for name, amount in amounts.items()
+        ),
+        ("fees of the payee", format_amount(one.fees_wei, ETHER_DECIMALS, "ETH")),
+        ("seconds", f"{one.seconds:,.0f}"),
+    ]
+
+
+def _run_rows(one: Survived) -> Rows:
     amounts = {"accepted": one.accepted, "spent": one.spent, "settled on chain": one.settled}
     return [
+        ("store", one.store),
         ("the site was killed", f"{one.site_kills} times"),
         *((name, f"{count} times") for name, count in one.troubles.items()),
         *((f"requests {name}", f"{count:,}") for name, count in sorted(one.errands.items())),

@@ -24,7 +24,7 @@ from channelpay.chain.create2 import DEPLOYER
 from channelpay.protocol.keccak import keccak256
 from channelpay.protocol.types import Address, Channel
 from channelpay.testing.accounts import DevAccount
-from channelpay.testing.evm import CHAIN_ID
+from channelpay.testing.execution import CHAIN_ID
 from scripts import build_contracts
 from tests.contracts.abi import Abi, Event
 from tests.contracts.world import (

@@ -15,7 +15,7 @@ from channelpay.protocol.types import (
     ChannelState,
     ChannelStatus,
 )
-from channelpay.testing.evm import CHAIN_ID
+from channelpay.testing.execution import CHAIN_ID
 from tests.contracts.funding import (
     Form,
     FundingCall,

@@ -21,7 +21,7 @@ from channelpay.protocol.types import (
     ChannelStatus,
     Deployment,
 )
-from channelpay.testing.evm import CHAIN_ID
+from channelpay.testing.execution import CHAIN_ID
 from tests.contracts.abi import Event
 from tests.contracts.test_signature import MUTATIONS, OTHER_CHAIN_ID
 from tests.contracts.world import GRACE_SECONDS, World, as_struct, reverts

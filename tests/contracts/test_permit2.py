@@ -21,7 +21,7 @@ from channelpay.protocol.types import (
     ChannelState,
     ChannelStatus,
 )
-from channelpay.testing.evm import CHAIN_ID, CallMessage
+from channelpay.testing.execution import CHAIN_ID, CallMessage
 from tests.contracts.funding import (
     PERMIT2,
     FundingCall,

@@ -10,7 +10,7 @@ from coincurve import PublicKey
 
 from channelpay.protocol.eip712 import VoucherHasher, VoucherSigner, address_of, domain_separator
 from channelpay.protocol.types import Address, Channel, Deployment, Voucher
-from channelpay.testing.evm import CHAIN_ID
+from channelpay.testing.execution import CHAIN_ID
 from tests.contracts.world import World, as_struct, reverts, short
 
 CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141

@@ -27,14 +27,8 @@ from channelpay.protocol.types import (
     Deployment,
 )
 from channelpay.testing.accounts import DevAccount, dev_accounts
-from channelpay.testing.evm import (
-    CHAIN_ID,
-    CallMessage,
-    EmbeddedChain,
-    ExecutionFailed,
-    ExecutionReverted,
-    base_fee_wei,
-)
+from channelpay.testing.evm import EmbeddedChain, base_fee_wei
+from channelpay.testing.execution import CHAIN_ID, CallMessage, ExecutionFailed, ExecutionReverted
 from scripts import build_contracts
 from tests.contracts.abi import Abi, Event
 

@@ -90,6 +90,11 @@ class Person:
             "CHANNELPAY_PASSWORD": PASSWORD,
         }
 
+    @property
+    def home(self) -> Path:
+        """What ``CHANNELPAY_HOME`` names."""
+        return self._home / "channelpay"
+
     def keep(self, name: str, private_key: bytes) -> None:
         """A key file as any wallet may have written it, cheap to open: each command does."""
         folder = self._home / "channelpay" / "keystore"
