@@ -34,8 +34,8 @@ test: $(DEV) $(NODE) $(SOLC) ## all tests but Ape's
 	$(RUN) -m pytest -n 2 --dist worksteal
 	node --test tests/js/*.test.mjs
 
-test-web3-7: $(WEB3_7) $(NODE) ## chain and end-to-end tests on the oldest web3 that is supported
-	.venv-web3-7/bin/python -m pytest -n 2 --dist worksteal tests/chain tests/e2e
+test-web3-7: $(WEB3_7) $(NODE) ## chain tests and the main job on the oldest web3 that is supported
+	.venv-web3-7/bin/python -m pytest -n 2 --dist worksteal tests/chain tests/e2e/test_main_job.py
 
 test-ape: $(APE) $(SOLC) ## the contract through Ape: compile, test, deploy
 	.venv-ape/bin/ape compile

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from channelpay.errors import NetworkError
 from channelpay.protocol.text import to_hex
 from channelpay.protocol.types import Address
 from channelpay.testing.rpc_client import rpc_call
 
 BLOCK_SECONDS = 1
+UNDER_WAY_SECONDS = 0.2
+"""A block that takes longer is not expected."""
 FEE_FACTOR = 10
 FEE_WEI_MIN = 10**9
 """The base fee of a chain on which next to nothing happens falls to next to nothing."""
@@ -44,35 +46,42 @@ class Elements:
         self._do("evm_increaseTime", seconds)
 
     def reorganise(self, depth: int, lost: Collection[Address] = ()) -> int:
-        """Take the last blocks back, and mine as many others. Their transactions wait for a block
-        again, as with any node, but for those of the ``lost`` accounts. Returns how many did.
+        """Take the last blocks back, and mine as many others with the same transactions, but for
+        the last ones of the ``lost`` accounts: nobody else has built on those. Returns how many
+        transactions were taken back.
         """
-        # A block in between would be taken back with its transactions unknown.
-        self._do("evm_setIntervalMining", 0)
-        head = self.head()
+        head = self._stand_still()
         depth = min(depth, head - self.genesis)
         undone = [
-            transaction
+            (transaction, number - (head - depth + 1))
             for number in range(head - depth + 1, head + 1)
             for transaction in self.block(number, full=True)["transactions"]
         ]
-        raw = [self._do("eth_getRawTransactionByHash", one["hash"]) for one in undone]
-        if depth:
-            self._do("anvil_reorg", depth, [])
         left_out = {to_hex(account) for account in lost}
-        for transaction, one in zip(undone, raw, strict=True):
-            if transaction["from"].lower() not in left_out:
-                self._send_again(one)
+        kept = list(undone)
+        while kept and kept[-1][0]["from"].lower() in left_out:
+            kept.pop()
+        pairs = [[self._do("eth_getRawTransactionByHash", one["hash"]), at] for one, at in kept]
+        if depth:
+            self._do("anvil_reorg", depth, pairs)
+        for (transaction, _), (raw, _) in zip(kept, pairs, strict=True):
+            # The new block may be too dear for it. Any other node would let it wait.
+            if self._do("eth_getTransactionByHash", transaction["hash"]) is None:
+                self._do("eth_sendRawTransaction", raw)
         self._do("evm_setIntervalMining", BLOCK_SECONDS)
         return len(undone)
 
-    def _send_again(self, raw: Any) -> None:
-        try:
-            self._do("eth_sendRawTransaction", raw)
-        except NetworkError as error:
-            # Its sender was faster.
-            if "already" not in str(error) and "nonce too low" not in str(error):
-                raise
+    def _stand_still(self) -> int:
+        """Mine no more; the last block. One that is under way must come before it is asked for: it
+        would be taken back with its transactions unknown.
+        """
+        self._do("evm_setIntervalMining", 0)
+        head = self.head()
+        time.sleep(UNDER_WAY_SECONDS)
+        while self.head() != head:
+            head = self.head()
+            time.sleep(UNDER_WAY_SECONDS)
+        return head
 
     def fees_wei(self, account: Address) -> int:
         """What the gas of all transactions of this account has cost it since the beginning."""

@@ -178,6 +178,11 @@ class Customer:
                     elif entry.status is ChannelStatus.CLOSING:
                         payer.withdraw(entry.channel_id)
                         self._note(withdrawn=to_hex(entry.channel_id))
+                    else:  # An open that the node lost takes its nonce until it is sent again.
+                        channel = entry.channel
+                        payer.wallet.open_unless_usable(
+                            channel.payee, channel.token, entry.deposit, entry.url
+                        )
         return has_left
 
     # --- notes -------------------------------------------------------------------------------

@@ -9,16 +9,23 @@ import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from channelpay.payee.chain_link import ChainLink
+from channelpay.payee.follower import begin_books
+from channelpay.payee.terms import Terms
 from channelpay.protocol.wire import Receipt
+from channelpay.store import open_store
+from channelpay.testing.accounts import dev_accounts
 from scripts.chaos.audit import Auditor, Finding
 from scripts.chaos.books import read_books
 from scripts.chaos.closing import CLOSE_SECONDS, Closing
 from scripts.chaos.crowd import Crowd, Fate, describe
 from scripts.chaos.interference import Interference
 from scripts.chaos.plan import Step, Trouble, plan
+from scripts.chaos.site import PAYEE_ACCOUNT
 from scripts.chaos.victim import Victim, victim
 from scripts.chaos.world import Chain, Place, place_for, quick_chain
 
@@ -92,9 +99,18 @@ def run(store: str, size: Size, seed: str, folder: Path, report: Report) -> Surv
     with quick_chain() as chain, place_for(store, folder) as place:
         contract = "0x" + chain.contract.deployment.contract.hex()
         environment, log = interference.environment, folder / "site.log"
+        _begin_books(chain, place)
         with victim(chain.rpc_url, contract, place.url, environment, log) as site:
             attack = _Attack(store, size, seed, chain, place, site, interference, report)
             return asyncio.run(attack.survive())
+
+
+def _begin_books(chain: Chain, place: Place) -> None:
+    """Before any channel is opened: books that are younger than a channel are in doubt of it."""
+    payee = dev_accounts()[PAYEE_ACCOUNT].address
+    terms = Terms(chain.contract.deployment, payee, ())
+    with closing(open_store(place.url)) as store:
+        begin_books(store, ChainLink(chain.contract), terms)
 
 
 @dataclass(slots=True)

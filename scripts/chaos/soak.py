@@ -42,9 +42,9 @@ from scripts.chaos.reckoning import (
     read_diary,
 )
 from scripts.chaos.run import Violated
-from scripts.chaos.weather import FAULTS, Event, Trouble, events
+from scripts.chaos.weather import FAULTS, SEND, Event, Trouble, events
 from scripts.chaos.world import Place, place_for
-from tests.support.rpc_faults import FaultyNode, faulty_node
+from tests.support.rpc_faults import FaultyNode, Slow, faulty_node
 
 PAYEE_ACCOUNT = 2
 PAYER_ACCOUNTS = (3, 4, 5, 6)
@@ -73,8 +73,8 @@ REFUSALS = {
     "410 channel-finalized",
     "410 channel-not-found",
 }
-"""What a payer may be told beside what it has to pay, where the chain took a deposit back or a close
-is under way: it waits, presents its deposit again or takes another channel.
+"""What a payer may be told beside what it has to pay, where the chain took a deposit back or a
+close is under way: it waits, presents its deposit again or takes another channel.
 """
 
 
@@ -258,12 +258,22 @@ class _Play:
 
     def _move_the_chain(self, event: Event) -> None:
         if event.trouble is Trouble.REORG:
-            payee = dev_accounts()[PAYEE_ACCOUNT].address
-            self.elements.reorganise(event.amount, [payee] if event.loses else [])
+            self._reorganise(event)
         elif event.trouble is Trouble.BASE_FEE:
             self.elements.raise_base_fee()
         elif event.trouble is Trouble.TIME:
             self.elements.jump(event.amount)
+
+    def _reorganise(self, event: Event) -> None:
+        """What is sent meanwhile waits: anvil would keep it for good behind a nonce that it does not
+        notice is used again.
+        """
+        for node in self.nodes:
+            node.behave(Slow(methods=SEND))
+        payee = dev_accounts()[PAYEE_ACCOUNT].address
+        self.elements.reorganise(event.amount, [payee] if event.loses else [])
+        for node in self.nodes:
+            node.behave()
 
     # --- the end -----------------------------------------------------------------------------
 

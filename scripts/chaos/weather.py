@@ -94,7 +94,7 @@ FAULTS: dict[str, Callable[[int], Fault]] = {
 class Event:
     """One trouble for ``seconds``, and the good time after it. ``fault`` is how nodes fail,
     ``amount`` the depth of a reorganisation or the seconds of a jump, ``number`` says which of
-    several nodes, workers or payers. The payee's transactions are lost in a reorganisation if
+    several nodes, workers or payers. The payee's last transactions are lost in a reorganisation if
     ``loses``, as those of nobody else are.
     """
 

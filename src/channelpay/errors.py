@@ -167,7 +167,7 @@ class NetworkError(ChannelPayError):
 class WrongChain(NetworkError):
     code = "wrong-chain"
     title = "Wrong Chain"
-    hint = "Point --rpc at a node of the expected chain."
+    hint = "Point --rpc at a node of the expected chain, or choose that node's with --network."
 
 
 class StoreUnavailable(NetworkError):

@@ -15,7 +15,7 @@ from eth_account import Account
 
 from channelpay.chain.connection import connect
 from channelpay.chain.fees import GWEI, FeeMarket, FeePolicy, Fees
-from channelpay.chain.outgoing import TransactionSender
+from channelpay.chain.outgoing import LOST_BLOCKS, TransactionSender
 from channelpay.chain.sender import NotConfirmed
 from channelpay.errors import (
     BudgetExceeded,
@@ -291,6 +291,22 @@ def test_a_base_fee_that_rises_tenfold_is_followed_until_the_transaction_is_in(
             assert after.tip_wei * 8 >= before.tip_wei * 9
 
 
+@pytest.mark.parametrize("hurry", [0.0, 0.5])
+def test_an_offer_is_not_raised_again_before_there_was_a_block_for_it(
+    anvil: Anvil, sender: TransactionSender, clock: FakeClock, hurry: float
+) -> None:
+    """A chain that stands still, or a node that does: what is offered meanwhile is paid later."""
+    sender.send(payment(1), "settle")
+    for _ in range(10):
+        clock.advance(PATIENCE_SECONDS)
+        sender.step(lambda _: hurry)
+    assert len(one_pending(sender).broadcasts) == 2
+    anvil.forget_pool()
+    anvil.mine()
+    sender.step(lambda _: hurry)
+    assert len(one_pending(sender).broadcasts) == 3
+
+
 def test_an_offer_that_is_good_enough_waits_for_its_time(
     anvil: Anvil, sender: TransactionSender, clock: FakeClock
 ) -> None:
@@ -386,6 +402,8 @@ def test_a_nonce_that_another_program_used_is_noticed_and_not_a_success(
     anvil.forget_pool()
     anvil.send_as_another_program(sender.address, nonce=0)
     anvil.mine()
+    assert sender.step() == []
+    anvil.chain.mine(LOST_BLOCKS - 1)
     (ended,) = sender.step()
     assert (ended.number, ended.status, ended.mined) == (sent.number, FAILED, None)
     with pytest.raises(ChainReverted, match="took its nonce"):
@@ -394,6 +412,25 @@ def test_a_nonce_that_another_program_used_is_noticed_and_not_a_success(
     anvil.mine()
     assert [one.status for one in sender.step()] == [CONFIRMED]
     assert anvil.received() == 6
+
+
+def test_a_receipt_that_the_node_finds_late_is_waited_for(
+    anvil: Anvil, store: Outbox, clock: FakeClock
+) -> None:
+    found = False
+
+    def late(method: str, _: list[Json], forward: Callable[[], Json]) -> Json:
+        return None if method == "eth_getTransactionReceipt" and not found else forward()
+
+    with fake_node(anvil.chain.rpc_url, late) as url:
+        account = Account.from_key(anvil.chain.accounts[0].private_key)
+        sender = TransactionSender(connect(url), account, store, POLICY, clock)
+        sender.send(payment(1), "close")
+        anvil.mine()
+        too_early = sender.step()
+        found = True
+        (ended,) = sender.step()
+    assert (too_early, ended.status) == ([], CONFIRMED)
 
 
 @pytest.mark.parametrize("depth", [1, 5, 20])

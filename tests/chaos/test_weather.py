@@ -73,9 +73,20 @@ def test_a_reorganisation_takes_blocks_back_and_not_what_others_sent(
     after = [chain.block(number)["hash"] for number in range(6)]
     assert before[:4] == after[:4]
     assert not set(before[4:]) & set(after[4:])
-    rpc_call(chain.rpc_url, "anvil_mine", "0x1")
-    assert rpc_call(chain.rpc_url, "eth_getTransactionReceipt", kept) is not None
+    assert [one["hash"] for one in chain.block(4, full=True)["transactions"]] == [kept]
     assert rpc_call(chain.rpc_url, "eth_getTransactionByHash", lost) is None
+
+
+def test_what_others_have_built_on_is_not_lost(
+    elements: tuple[Elements, tuple[DevAccount, ...]],
+) -> None:
+    chain, (first, second, *_) = elements
+    below, above = send(chain, second, 0), send(chain, first, 0)
+
+    assert chain.reorganise(2, lost=[second.address]) == 2
+
+    blocks = [chain.block(number, full=True)["transactions"] for number in (4, 5)]
+    assert [[one["hash"] for one in block] for block in blocks] == [[below], [above]]
 
 
 def test_fees_are_those_of_the_account_alone(

@@ -14,6 +14,8 @@ from channelpay.chain.sender import Sender
 from channelpay.cli import channel
 from channelpay.cli.output import Output
 from channelpay.errors import ChainReverted, NotFound
+from channelpay.payer.client import Payer
+from channelpay.payer.closing import Closed
 from channelpay.payer.wallet import Wallet
 from channelpay.protocol.text import checksum_address, to_hex
 from channelpay.protocol.types import ChannelId
@@ -246,3 +248,44 @@ def test_a_person_gets_tables_with_symbols_and_whole_ids(
     whole = "".join(line.split("│")[2].strip() for line in shown.splitlines() if "│" in line)
     assert members["channelId"] in whole
     assert "1.5 ETH" in shown
+
+
+def test_a_node_of_another_chain_than_the_networks_gets_no_transaction(
+    run: Run, node: FurnishedChain
+) -> None:
+    result = run("--network", "base", "channel", "open", payee_of(node), "--deposit", "1")
+
+    assert result.exit_code == 3
+    assert "8453" in result.stderr
+    assert "--network" in json.loads(result.stderr.splitlines()[-1])["hint"]
+    assert json.loads(run("channel", "list").stdout) == []
+
+
+def test_a_payees_word_is_no_refund(
+    run: Run, node: FurnishedChain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel_id = opened(run, node, "--deposit", "1")["channelId"]
+    claimed = Closed(SimpleNamespace(), b"\x07" * 32)  # type: ignore[arg-type]
+    monkeypatch.setattr(Payer, "close_channel", lambda *_: claimed)
+
+    result = run("channel", "close", channel_id)
+
+    assert (result.exit_code, result.stdout) == (3, "")
+    problem = json.loads(result.stderr)
+    assert (problem["code"], problem["txHash"]) == ("not-confirmed", "0x" + "07" * 32)
+    assert "--request" in problem["hint"]
+
+
+@pytest.mark.parametrize("command", ["list", "show"])
+def test_the_books_are_shown_where_the_node_fails(
+    run: Run, node: FurnishedChain, command: str
+) -> None:
+    """Also where the node is that of the settings file, which no option takes away."""
+    members = opened(run, node, "--deposit", "1")
+    name = [] if command == "list" else [members["channelId"]]
+
+    result = run("channel", command, *name, "--rpc", "http://127.0.0.1:1")
+
+    assert json.loads(result.stdout) == ([members] if command == "list" else members)
+    assert result.exit_code == 3
+    assert "the books" in json.loads(result.stderr)["hint"]

@@ -13,6 +13,7 @@ from channelpay.cli.networks import WELL_KNOWN
 from channelpay.errors import ConfigError
 from channelpay.protocol.parse import parse_address
 from channelpay.protocol.text import checksum_address
+from channelpay.testing.furnished import FurnishedChain
 from tests.cli.conftest import Run
 
 SECRET_URL = "https://node.example/v2/secret-key"
@@ -128,3 +129,25 @@ def test_init_leaves_a_file_alone(run: Run, home: Path) -> None:
 
     assert done.exit_code == 2
     assert (home / "config.toml").read_text() == "# mine\n"
+
+
+def test_init_takes_the_network_that_was_named_before_it(run: Run, home: Path) -> None:
+    assert run("--network", "base", "init").exit_code == 0
+
+    assert read_config(home / "config.toml").network == "base"
+
+
+def test_nobody_is_paid_on_another_chain_than_the_network(
+    run: Run, tmp_path: Path, dev_chain: FurnishedChain
+) -> None:
+    payee = "0x" + dev_chain.chain.accounts[1].address.hex()
+    contract = "0x" + dev_chain.deployment.contract.hex()
+    place = ("--rpc", dev_chain.chain.rpc_url, "--contract", contract, "--port", "0")
+
+    done = run(
+        *("--network", "base", "site", tmp_path, "--token", "eth", "--price", "1"),
+        *("--payee", payee, *place),
+    )
+
+    assert done.exit_code == 3
+    assert "8453" in done.output

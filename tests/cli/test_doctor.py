@@ -96,3 +96,32 @@ def test_a_node_that_is_behind_is_worth_a_look(
     monkeypatch.setenv("CHANNELPAY_CONTRACT", "0x" + dev_chain.deployment.contract.hex())
 
     assert "in the future" in found(run)["clock"]["detail"]
+
+
+def test_a_home_may_be_named_from_here(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CHANNELPAY_HOME", "here")
+    assert run("account", "new", "mine").exit_code == 0
+    assert run("channel", "list").exit_code == 0
+
+    assert found(run)["books"]["level"] == "ok"
+
+
+@pytest.mark.parametrize("harm", ["others may use it", "it is damaged"])
+def test_a_bad_key_file_hides_no_other_finding(
+    run: Run, home: Path, dev_chain: FurnishedChain, monkeypatch: pytest.MonkeyPatch, harm: str
+) -> None:
+    account(run, dev_chain)
+    monkeypatch.setenv("CHANNELPAY_RPC", dev_chain.chain.rpc_url)
+    (key_file,) = (home / "keystore").glob("*.json")
+    if harm == "it is damaged":
+        key_file.write_text("{")
+    else:
+        key_file.chmod(0o644)
+
+    findings = found(run, code=1)
+
+    assert findings["node"]["level"] == "ok"
+    assert "problem" in {one["level"] for name, one in findings.items() if "account" in name}

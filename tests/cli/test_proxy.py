@@ -26,7 +26,7 @@ from channelpay.payee import server
 from channelpay.payee.server import Place, listen
 from channelpay.protocol.rules import ChannelRecord
 from channelpay.protocol.text import to_hex
-from channelpay.protocol.types import NATIVE, ChannelId
+from channelpay.protocol.types import ChannelId
 from channelpay.protocol.wire import Credential, Payload, VoucherPayload
 from channelpay.store import SqliteStore
 from channelpay.testing.furnished import FurnishedChain
@@ -283,39 +283,6 @@ def test_a_proxy_ends_cleanly_and_knows_its_channels_afterwards(
         assert first.process.wait(30) == 0
     with running(whole_dev_chain, upstream, tmp_path, account, *options) as second:
         assert second.pay(channel, PRICE).status_code == 200
-
-
-def blocks_of_the_page(language: str) -> list[str]:
-    text = (REPOSITORY / "docs" / "proxy.md").read_text()
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-
-
-def test_the_server_and_the_prices_of_the_page_work(
-    whole_dev_chain: FurnishedChain, account: dict[str, str], payer: Payer, tmp_path: Path
-) -> None:
-    (program,), (prices,) = blocks_of_the_page("js"), blocks_of_the_page("toml")
-    # The page's port may be in use here.
-    assert program.count("listen(3000, ") == 1
-    program = program.replace("listen(3000, ", "listen(0, ").replace(
-        '"127.0.0.1");', '"127.0.0.1", function () { console.log(this.address().port); });'
-    )
-    node = subprocess.Popen(["node", "-e", program], stdout=subprocess.PIPE, text=True)
-    assert node.stdout is not None
-    try:
-        url = f"http://127.0.0.1:{int(node.stdout.readline())}"
-        options = ("--token", "eth")
-        with running(whole_dev_chain, url, tmp_path, account, *options, prices=prices) as proxy:
-            channel = payer.open(10**17, token=NATIVE)
-            present = proxy.credential("/one", channel.open_payload(10**15), source=channel.source)
-            paid = proxy.get("/one", Authorization=present)
-            free = proxy.get("/")
-    finally:
-        node.terminate()
-        node.wait(30)
-        node.stdout.close()
-
-    assert paid.text == f"Article /one, paid for by {to_hex(channel.channel.payer)}\n"
-    assert free.text == "Free for everybody\n"
 
 
 @pytest.fixture

@@ -171,3 +171,12 @@ def test_a_home_that_is_no_folder_is_said_so(
     monkeypatch.setenv("CHANNELPAY_HOME", str(tmp_path / "file"))
     result = run("account", "list")
     assert (result.exit_code, "CHANNELPAY_HOME" in result.stderr) == (2, True)
+
+
+def test_what_is_one_argument_too_many_is_not_repeated(run: Run) -> None:
+    secret = "5e" * 32
+
+    done = run("account", "import", "mine", secret)
+
+    assert done.exit_code == 2
+    assert secret not in done.output

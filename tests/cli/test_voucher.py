@@ -8,9 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from channelpay.cli.output import Output, facts_table
+from channelpay.payee.watchtower import export_line
 from channelpay.protocol.eip712 import VoucherSigner
+from channelpay.protocol.rules import ChannelRecord
 from channelpay.protocol.text import checksum_address, to_hex
-from channelpay.protocol.types import NATIVE, Address, ChannelId, Deployment
+from channelpay.protocol.types import (
+    NATIVE,
+    ZERO_ADDRESS,
+    Address,
+    Channel,
+    ChannelId,
+    ChannelState,
+    ChannelStatus,
+    Deployment,
+)
 from channelpay.protocol.wire import (
     ChallengeIssuer,
     Credential,
@@ -119,3 +131,57 @@ def test_a_voucher_that_the_contract_would_refuse_is_refused(
     done = run("voucher", "verify", *PLACE, input=json.dumps({**MEMBERS, name: value}))
 
     assert done.exit_code == code
+
+
+def test_what_others_ask_for_beside_the_payment_does_not_matter(run: Run) -> None:
+    text = f'WWW-Authenticate: Basic realm="payment "\nWWW-Authenticate: {CHALLENGE.to_header()}\n'
+
+    said = json.loads(run("voucher", "decode", input=text).stdout)
+
+    assert [one["realm"] for one in said["challenges"]] == ["content.example"]
+
+
+def test_a_hostile_header_moves_no_cursor_and_is_shown_as_it_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    hostile = {"[/x]\x1b[2J": "\x1b]0;title\x07[bold]x[/bold] :heart: \u202e"}
+
+    Output(as_json=False).show({}, lambda: facts_table(hostile))
+
+    shown = capsys.readouterr().out
+    assert "[/x]\\x1b[2J" in shown
+    assert "\\x1b]0;title\\x07[bold]x[/bold] :heart: \\u202e" in shown
+    assert not {"\x1b", "\x07", "\u202e"} & {*shown}
+
+
+CHANNEL = Channel(SIGNER.address, REQUEST.recipient, NATIVE, ZERO_ADDRESS, bytes(32))
+EXPORT = export_line(
+    ChannelRecord(
+        CHANNEL.id(DEPLOYMENT),
+        CHANNEL,
+        ChannelState(ChannelStatus.OPEN, 5000),
+        signature=SIGNER.sign(CHANNEL.id(DEPLOYMENT), 5000).signature,
+        accepted=5000,
+    ),
+    DEPLOYMENT,
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "code"),
+    [
+        ({}, PLACE, 0),
+        ({}, ("--chain-id", "1", *PLACE[2:]), 4),
+        ({}, PLACE[:2], 4),
+        ({"authorizedSigner": to_hex(b"\x55" * 20)}, PLACE, 2),
+        ({"payer": to_hex(b"\x55" * 20)}, PLACE, 2),
+        ({"cumulativeAmount": "5001"}, PLACE, 4),
+    ],
+)
+def test_an_export_has_to_fit_its_channel_and_its_place(
+    run: Run, changes: dict[str, str], options: tuple[str, ...], code: int
+) -> None:
+    """Every signature is somebody's, so that finding a signer proves nothing."""
+    line = json.dumps(json.loads(EXPORT) | changes)
+
+    assert run("voucher", "verify", *options, input=line).exit_code == code

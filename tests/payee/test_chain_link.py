@@ -218,7 +218,7 @@ def test_what_counts_is_covered_by_the_rule_for_all_that_is_not_deep(
         events.append(ToppedUp(place, ChannelId(bytes(32)), ZERO_ADDRESS, ZERO_ADDRESS, amount, 0))
     head = block + more
 
-    fresh = fresh_of(rules, NATIVE, events, head)
+    fresh = fresh_of(rules, NATIVE, 0, events, head)
 
     counted = events[: len(events) - len(fresh)]
     assert [one.event for one in fresh] == events[len(counted) :]

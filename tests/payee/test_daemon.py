@@ -10,6 +10,7 @@ from typing import cast
 import pytest
 
 from channelpay.errors import NetworkError, StoreUnavailable
+from channelpay.observe import Observer
 from channelpay.observe.alerts import AlertName, Alerts
 from channelpay.payee.daemon import Daemon, Lease, LeaseLost, Timing
 from channelpay.payee.settler import Check, Settler
@@ -51,13 +52,14 @@ class Host:
     store: Store
     seconds: float = LEASE_SECONDS
     hands: Hands = field(default_factory=Hands)
-    alerts: Alerts = field(default_factory=lambda: Alerts(()))
+    observer: Observer = field(default_factory=Observer)
 
     def __post_init__(self) -> None:
         settler = cast(Settler, self.hands)
         timing = Timing(self.seconds, trouble_seconds=0)
+        self.alerts = Alerts((), self.observer)
         self.daemon = Daemon(
-            self.hands, settler, self.store, "1 0xcc 0xbb", self.alerts, timing=timing
+            self.hands, settler, self.store, "1 0xcc 0xbb", self.alerts, self.observer, timing
         )
 
     @property
@@ -199,3 +201,20 @@ def test_one_that_works_once_waits_for_what_is_under_way(store: MemoryStore) -> 
     host.daemon.run_once(60)
     assert host.hands.settled == 3
     assert store.take_lease("settler 1 0xcc 0xbb", "next", 1.0).result()
+
+
+def test_an_observer_that_raises_does_not_end_the_watch(store: MemoryStore) -> None:
+    class Broken(Observer):
+        def follow_failed(self, code: str) -> None:
+            raise RuntimeError(code)
+
+        def alerted(self, name: str, *, began: bool, active: bool) -> None:
+            raise RuntimeError(name)
+
+    host = Host(store, observer=Broken())
+    host.hands.follow_error = NetworkError("away")
+    host.daemon.step()
+    assert host.hands.settled == 1
+    host.hands.follow_error = None
+    host.daemon.step()
+    assert (host.hands.followed, host.hands.settled) == (1, 2)

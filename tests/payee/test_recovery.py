@@ -11,7 +11,9 @@ from uuid import uuid4
 import pytest
 
 from channelpay.payee.chain_link import ChainLink
+from channelpay.payee.follower import begin_books, first_block
 from channelpay.payee.recovery import Rebuilt, rebuild
+from channelpay.payee.terms import Terms
 from channelpay.protocol.rules import Purchase
 from channelpay.protocol.types import Address, ChannelStatus
 from channelpay.store import Accepted, SqliteStore
@@ -177,3 +179,33 @@ async def test_books_that_began_later_than_a_channel_do_not_sell_its_money_again
 
         assert shop.spent(channel) == 7 * PRICE
         assert (await shop.pay(channel, 7 * PRICE, "/page?2")).status_code == 402
+
+
+@pytest.mark.anyio
+async def test_a_copy_does_not_sell_again_on_channels_that_came_after_it(
+    furnished: FurnishedChain, tmp_path: Path
+) -> None:
+    """Also where nobody reads the chain for them first."""
+    payer = Payer(furnished)
+    copy = tmp_path / "copy.sqlite3"
+    with opened_shop(furnished, tmp_path, payer) as shop:
+        back_up(tmp_path / "books.sqlite3", copy)
+        channel = await shop.opened()
+        assert (await shop.pay(channel, 7 * PRICE)).status_code == 200
+    furnished.chain.mine()
+    copy.replace(tmp_path / "books.sqlite3")
+
+    with opened_shop(furnished, tmp_path, payer) as shop:
+        again = shop.header(channel.open_payload(7 * PRICE), source=channel.source)
+        assert (await shop.confirmed(again)).status_code == 200
+        assert (await shop.pay(channel, 7 * PRICE, "/page?2")).status_code == 402
+
+
+def test_restored_books_that_nobody_marked_begin_anew_when_told(
+    books: SqliteStore, payer: Payer, link: ChainLink, payee: Address, begin: int
+) -> None:
+    terms = Terms(link.contract.deployment, payee, ())
+    begin_books(books, link, terms)
+    payer.open()
+    rebuild(link, books, payee, begin, restored=True)
+    assert first_block(books, terms) == link.latest_block().number

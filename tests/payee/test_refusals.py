@@ -700,6 +700,20 @@ async def test_a_bug_of_ours_is_not_the_payers_bill(
     assert (response.status_code, response.json()["code"]) == (503, "network")
 
 
+async def test_the_last_gas_money_is_not_spent_on_closes_that_anybody_may_ask_for(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel = await shop.opened()
+    with monkeypatch.context() as patched:
+        patched.setattr(Connection, "balance_wei", lambda *_: 10**6)
+        refused = await shop.close(channel, 0)
+        sold = await shop.pay(channel, PRICE)
+    closed = await shop.close(channel, PRICE)
+
+    assert (refused.status_code, sold.status_code, closed.status_code) == (400, 200, 200)
+    assert "Request the close on chain" in refused.text
+
+
 async def test_a_close_that_the_chain_does_not_take_leaves_the_channel_usable(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:

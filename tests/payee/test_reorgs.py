@@ -245,6 +245,32 @@ def test_no_more_is_served_on_a_deposit_that_vanishes_than_its_confirmations_all
     assert office.record(channel).spent == PRICE
 
 
+def test_a_small_top_up_of_a_full_channel_waits_as_long_as_what_it_puts_at_stake(
+    anvil: FurnishedChain,
+) -> None:
+    """A voucher above the deposit brings nothing at all: one base unit that vanishes would take
+    the whole channel with it.
+    """
+    rules = Confirmations(1, {anvil.token: [(DEPOSIT, 5)]})
+    office = office_on(anvil, Payer(anvil), rules)
+    channel = office.payer.open()
+    _bury(office, 5)
+    office.enter(channel)
+    office.buy(channel, DEPOSIT)
+    office.payer.top_up(channel, 1)
+    office.follow()
+    with pytest.raises(AmountExceedsDeposit):
+        office.buy(channel, DEPOSIT + 1)
+
+    _same_height(office, 1)
+    office.forget_nonces()
+    office.follow()
+    office.settle(channel)
+    office.follow()
+
+    assert office.record(channel).chain.settled == DEPOSIT
+
+
 # Random histories on a chain in memory
 
 PAYEE = Address(b"\xee" * 20)
@@ -417,11 +443,13 @@ class Histories(RuleBasedStateMachine):
         state = lane.view(channel.epoch)
         if state.status is ChannelStatus.FINALIZED:
             return state
-        counted = sum(self._counted(channel, head))
+        counted = sum(self._counted(channel, state.settled, head))
         return ChannelState(state.status, counted, state.settled, state.close_requested_at)
 
-    def _counted(self, channel: Channel, head: int) -> Iterator[int]:
-        """The deposits that count; those of the last four blocks are taken together."""
+    def _counted(self, channel: Channel, settled: int, head: int) -> Iterator[int]:
+        """The deposits that count; those of the last four blocks are taken together, and each of
+        them needs what all that is not settled with it asks for.
+        """
         fresh = 0
         for one in self.chain.mined[: head + 1]:
             for log in one.logs:
@@ -433,7 +461,8 @@ class Histories(RuleBasedStateMachine):
                 added = amount_of(event)
                 depth = head - one.block.number + 1
                 fresh += added if depth < 5 else 0
-                needed = 5 if fresh >= 60 else 2 if fresh >= 20 else 1
+                stake = max(fresh, event.deposit - settled) if depth < 5 else 0
+                needed = 5 if stake >= 60 else 2 if stake >= 20 else 1
                 if depth >= needed:
                     yield added
 

@@ -292,6 +292,29 @@ def test_an_account_that_cannot_pay_for_a_batch_pays_for_one_channel_after_the_o
     assert {office.record(one).chain.settled for one in channels} == {PRICE}
 
 
+def test_the_last_gas_money_is_kept_for_what_brings_more_than_its_gas(
+    office: Office, furnished: FurnishedChain
+) -> None:
+    token = office.terms.tokens[0].address
+    small, large = PRICE, 50 * PRICE
+    moment = Staff(office, furnished).settler.moment()
+    worth = 100_000 * moment.gas_price_wei
+    policy = SettlementPolicy(closes=False, eth_price={token: 10**18 * large // worth})
+    staff = Staff(office, furnished, policy, key=bytes([10]) * 32)
+    give_ether(office, staff.sender.address, 500_000 * moment.gas_price_wei)
+    dust = [office.channel(small) for _ in range(3)]
+    request_close(office, *dust)
+    staff.work()
+    assert staff.journal == []
+    real = office.channel(large)
+    request_close(office, real)
+    staff.work()
+    assert office.record(real).chain.settled == large
+    give_ether(office, staff.sender.address, 10**18)
+    staff.work()
+    assert {office.record(one).chain.settled for one in dust} == {small}
+
+
 def test_a_low_balance_is_told_before_it_is_too_late(
     office: Office, furnished: FurnishedChain
 ) -> None:
@@ -443,6 +466,22 @@ def test_a_close_that_fails_on_chain_is_not_tried_again_and_the_payee_is_settled
         (Kind.CLOSE, TransactionStatus.FAILED),
         (Kind.SETTLE, TransactionStatus.CONFIRMED),
     ]
+
+
+def test_a_close_that_its_batch_passes_over_is_not_paid_for_again_and_again(
+    staff: Staff, office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Vouchers above what is left of the deposits, after a reorganisation took the top-ups."""
+    monkeypatch.setattr(settler_module, "UNFINISHED_SECONDS", 0.0)
+    for channel in [office.channel() for _ in range(2)]:
+        view, _ = office.link.opened(channel.id, channel.channel, channel.transaction_hash)
+        more = replace(view, state=replace(view.state, deposit=2 * DEPOSIT))
+        office.store.update_chain(channel.id, more).result()
+        office.buy(channel, DEPOSIT + PRICE)
+        office.store.begin_close(channel.id, None).result()
+    for _ in range(3):
+        staff.work()
+    assert len(staff.journal) == 1
 
 
 def test_what_nobody_waits_for_is_planned_from_time_to_time(

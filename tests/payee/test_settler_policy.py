@@ -17,6 +17,7 @@ from channelpay.payee.policy import (
     Plan,
     Reason,
     SettlementPolicy,
+    settling_before,
     watchtower_policy,
 )
 from channelpay.protocol.rules import ChannelRecord
@@ -118,7 +119,9 @@ def test_nothing_is_settled_that_does_not_bring_its_gas_and_the_margin(
     for plan in filter(is_voluntary, policy.plan(known, moment(fee))):
         price = price_of(policy, plan.token)
         if price is None:
-            least = policy.value_min[plan.token]
+            every = [r for r in known if r.channel.token == plan.token]
+            is_asked = sum(r.unsettled for r in every) >= policy.total_min.get(plan.token, 2**200)
+            least = 1 if is_asked else policy.value_min[plan.token]
             assert all(one.unsettled >= least for one in plan.records)
         else:
             value_wei_hundredfold = plan.value * WEI_PER_ETHER * 100 // price
@@ -257,6 +260,42 @@ def test_a_token_without_a_price_is_settled_by_its_value_alone() -> None:
     assert old.plan(known, moment()) == []
     (plan,) = replace(old, value_min={DOLLAR: 10**7}).plan(known, moment())
     assert plan.records == (known[1],)
+
+
+@pytest.mark.parametrize("value_min", [{}, {DOLLAR: 5 * 10**6}])
+def test_small_channels_of_a_token_without_a_price_are_settled_once_they_reach_the_total(
+    value_min: dict[Address, int],
+) -> None:
+    """Else a limit on the total risk that they reach would turn every reader away for ever."""
+    known = [record(number, 4 * 10**6, token=DOLLAR) for number in range(1, 14)]
+    policy = SettlementPolicy(value_min=value_min, total_min={DOLLAR: 50 * 10**6})
+    assert policy.plan(known[:12], moment()) == []
+    (plan,) = policy.plan(known, moment())
+    assert (plan.reason, {*plan.records}) == (Reason.TOTAL, {*known})
+
+
+def test_a_thrifty_payee_answers_no_close_that_brings_less_than_its_gas() -> None:
+    """Dust that asks for closes is not to use up the gas money that a real channel needs."""
+    requested: dict[str, Any] = {"requested_at": NOW - 10}
+    dust = [record(number, 1, **requested) for number in range(1, 50)]
+    dust += [record(50, 0, closes_begun=1), record(51, 1, token=DOLLAR, **requested)]
+    real = record(52, 10**16, requested_at=NOW - 5)
+    unpriced = record(53, 1, token=DOLLAR, **requested)
+    policy = SettlementPolicy()
+    assert {r for plan in policy.plan([*dust, real], moment()) for r in plan.records} == {
+        *dust,
+        real,
+    }
+    priced = SettlementPolicy(eth_price={DOLLAR: DOLLARS_PER_ETHER})
+    (plan,) = priced.plan([*dust, real], moment(), thrifty=True)
+    assert plan.records == (real,)
+    assert len(policy.plan([unpriced], moment(), thrifty=True)) == 1
+
+
+def test_half_of_a_risk_limit_is_settled_unless_the_policy_says_otherwise() -> None:
+    asked = SettlementPolicy(value_min={NATIVE: 7})
+    made = settling_before(asked, {NATIVE: 100, DOLLAR: 10}, {DOLLAR: 80})
+    assert made == replace(asked, value_min={NATIVE: 7, DOLLAR: 5}, total_min={DOLLAR: 40})
 
 
 def test_closes_and_settlements_are_not_mixed_and_closes_have_fewer_rows() -> None:

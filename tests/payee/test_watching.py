@@ -29,9 +29,11 @@ from channelpay.payee.follower import DENSE_BLOCKS, Follower, _extended, followe
 from channelpay.payee.terms import ETHER, Terms
 from channelpay.protocol.types import ABSENT, ChannelStatus
 from channelpay.testing import embedded_chain
+from channelpay.testing.clock import FakeClock
 from channelpay.testing.furnished import FurnishedChain, furnish
 from tests.payee.office import Office, office_on
 from tests.payee.shop import DEPOSIT, PRICE, OpenChannel, Payer, Shop, opened_shop, wait_for
+from tests.support.chains import fake_node
 from tests.support.rpc_faults import Contradicting, StaleHead, faulty_node
 
 
@@ -396,6 +398,30 @@ def test_without_news_the_contract_is_not_asked(
     monkeypatch.setattr(Connection, "logs", _not_to_be_asked)
 
     office.follow()
+
+
+def test_a_close_request_that_the_nodes_logs_keep_back_is_found_by_asking(
+    furnished: FurnishedChain, payer: Payer
+) -> None:
+    """As behind a balancer: one machine knows the block, another one answers without its logs."""
+
+    def without_logs(method: str, _: list[Any], forward: Callable[[], Any]) -> Any:
+        return [] if method == "eth_getLogs" else forward()
+
+    with fake_node(furnished.chain.rpc_url, without_logs) as url:
+        office, clock = office_on(furnished, payer), FakeClock()
+        office.link = ChainLink(PaymentChannelsContract(connect(url), furnished.deployment))
+        channel = office.channel(PRICE)
+        follower = Follower(office.terms, office.link, office.store, clock=clock)
+        follower.step()
+        office.payer.request_close(channel)
+        follower.step()
+        passed_over = office.record(channel).chain.status
+        clock.advance(office.link.grace_seconds / follower_module.SWEEPS)
+        follower.step()
+
+    assert passed_over is ChannelStatus.OPEN
+    assert office.record(channel).chain.status is ChannelStatus.CLOSING
 
 
 def test_a_token_that_is_no_longer_taken_is_followed_nevertheless(office: Office) -> None:

@@ -591,3 +591,16 @@ def test_a_voucher_set_aside_for_one_payee_never_goes_to_another(
     site.scripted = [stale, Answer(200, URL)]
     ground.drive(ground.session().run(), URL, watch)
     assert vouchers == [to_hex(alices.channel_id), to_hex(bobs.channel_id)]
+
+
+def test_on_another_chain_than_the_one_that_is_meant_nothing_is_paid(ground: Ground) -> None:
+    """Though a channel is open there, the node is not asked, and the price is known."""
+    ground.open()
+    ground.pay()
+    before = list(ground.signed)
+
+    with pytest.raises(WrongChain, match="chain 31337"):
+        ground.pay(only_chain_id=1)
+
+    assert ground.signed == before
+    assert ground.pay(only_chain_id=DEPLOYMENT.chain_id)[0].status == 200

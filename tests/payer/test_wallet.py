@@ -16,6 +16,7 @@ from channelpay.chain.sender import NotConfirmed, Sender, SendPolicy
 from channelpay.errors import (
     BudgetExceeded,
     ChainReverted,
+    ConfigError,
     InputError,
     InsufficientFunds,
     NetworkError,
@@ -24,11 +25,20 @@ from channelpay.errors import (
     WrongChain,
 )
 from channelpay.payer import observer
+from channelpay.payer.backup import back_up
 from channelpay.payer.client import Payer
 from channelpay.payer.limits import Limits
+from channelpay.payer.recovery import rebuild
 from channelpay.payer.state import FUNDING_SECONDS_MAX
 from channelpay.payer.steps import Add, Open
-from channelpay.protocol.types import NATIVE, Address, ChannelStatus, Deployment
+from channelpay.protocol.types import (
+    NATIVE,
+    ZERO_ADDRESS,
+    Address,
+    Channel,
+    ChannelStatus,
+    Deployment,
+)
 from channelpay.protocol.wire import SessionRequest
 from channelpay.testing.furnished import FurnishedChain
 from tests.support.chains import sender_of
@@ -147,6 +157,28 @@ def test_an_open_that_cannot_be_journaled_is_not_sent(
     with pytest.raises(StoreUnavailable):
         payer.open_channel(payee, ETHER)
     assert payer.channels() == []
+    assert payer.wallet.balance(NATIVE) == before
+
+
+def test_an_open_that_ended_before_its_transaction_is_forgotten_after_a_while(
+    payer: Payer, payee: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No money is shown as locked where none is; and who comes back late sends nothing."""
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = payer.wallet.balance(NATIVE)
+    monkeypatch.setattr(Sender, "submit", die)
+    with pytest.raises(KeyboardInterrupt):
+        payer.open_channel(payee, ETHER)
+    monkeypatch.undo()
+    (begun,) = payer.channels()
+    assert begun.status is ChannelStatus.ABSENT
+    monkeypatch.setattr(payer.state, "_clock", lambda: time.time() + 2 * FUNDING_SECONDS_MAX)
+    assert payer.channels() == []
+    with pytest.raises(StoreUnavailable):
+        payer.wallet._open_planned(begun)
     assert payer.wallet.balance(NATIVE) == before
 
 
@@ -307,6 +339,95 @@ def test_a_finalized_lane_is_used_again_in_its_next_epoch(
     assert third.channel.lane != first.channel.lane
 
 
+def test_a_lane_whose_vouchers_only_another_program_signs_is_not_used_again(
+    payer: Payer, payee: Address, furnished: FurnishedChain
+) -> None:
+    """Else the deposit could not be paid with."""
+    theirs = Channel(payer.address, payee, NATIVE, Address(b"\x07" * 20), bytes(32))
+    contract = payer.wallet.contract_at(furnished.deployment)
+    payer.wallet._sender.send(contract.open(theirs, 1000))
+    close_by_payee(furnished, theirs)
+    rebuild(contract, payer.address, payer.state)
+    (found,) = payer.channels()
+    assert found.status is ChannelStatus.FINALIZED
+
+    entry = payer.open_channel(payee, 1000)
+
+    assert entry.channel.lane != theirs.lane
+    payer.state.reserve(entry.channel_id, 5, payer._sign)
+
+
+def test_a_lane_that_the_account_itself_signs_for_is_used_again(
+    payer: Payer, payee: Address, furnished: FurnishedChain
+) -> None:
+    own = Channel(payer.address, payee, NATIVE, ZERO_ADDRESS, bytes(32))
+    contract = payer.wallet.contract_at(furnished.deployment)
+    payer.wallet._sender.send(contract.open(own, 1000))
+    close_by_payee(furnished, own)
+    rebuild(contract, payer.address, payer.state)
+
+    entry = payer.open_channel(payee, 1000)
+
+    assert entry.channel == own.with_epoch(1)
+    payer.state.reserve(entry.channel_id, 5, payer._sign)
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_old_books_open_a_fresh_lane_where_theirs_went_on_without_them(
+    new_payer: Callable[..., Payer],
+    payee: Address,
+    furnished: FurnishedChain,
+    tmp_path: Path,
+    is_closed: bool,
+) -> None:
+    payer = new_payer()
+    first = payer.open_channel(payee, 1000)
+    close_by_payee(furnished, first.channel)
+    payer.channels()
+    back_up(tmp_path / "payer.sqlite3", tmp_path / "old.sqlite3")
+    second = payer.open_channel(payee, 1000)
+    assert second.channel.lane == first.channel.lane
+    if is_closed:
+        close_by_payee(furnished, second.channel)
+
+    entry = new_payer(state=tmp_path / "old.sqlite3").open_channel(payee, 1000)
+
+    assert (entry.status, entry.channel.lane == first.channel.lane) == (ChannelStatus.OPEN, False)
+
+
+def test_two_processes_do_not_open_the_same_epoch(
+    new_payer: Callable[..., Payer],
+    payee: Address,
+    furnished: FurnishedChain,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one, other = new_payer(), new_payer()
+    close_by_payee(furnished, one.open_channel(payee, 1000).channel)
+    planned = other.wallet._plan(payee, NATIVE, 1000, None)
+    monkeypatch.setattr(other.wallet, "_plan", lambda *_: planned)
+    opened = one.open_channel(payee, 1000)
+    assert opened.channel_id == planned.channel_id
+
+    with pytest.raises(ConfigError, match="another process"):
+        other.open_channel(payee, 1000)
+
+    assert one.state.channel(opened.channel_id) == opened
+
+
+def test_a_channel_of_another_program_does_not_stand_before_ours(
+    payer: Payer, payee: Address, furnished: FurnishedChain
+) -> None:
+    theirs = Channel(payer.address, payee, NATIVE, Address(b"\x07" * 20), bytes(32))
+    contract = payer.wallet.contract_at(furnished.deployment)
+    payer.wallet._sender.send(contract.open(theirs, 1000))
+    rebuild(contract, payer.address, payer.state)
+    own = payer.open_channel(payee, 1000)
+
+    first, _ = payer.state.channels_to(furnished.deployment, payer.address, payee, NATIVE)
+
+    assert first == own
+
+
 def test_an_erc20_deposit_is_approved_exactly_and_only_if_need_be(
     payer: Payer, payee: Address, furnished: FurnishedChain
 ) -> None:
@@ -389,6 +510,16 @@ def test_a_channel_on_another_chain_is_not_touched(
     assert len(payer.channels()) == 2
     with pytest.raises(WrongChain):
         payer.top_up(foreign.channel_id, 1)
+
+
+def test_a_node_of_another_chain_than_the_one_that_is_meant_is_not_used(
+    new_payer: Callable[..., Payer], furnished: FurnishedChain, payee: Address
+) -> None:
+    for connection in (furnished.chain.rpc_url, connect(furnished.chain.rpc_url)):
+        payer = new_payer(connection=connection, chain_id=1)
+        with pytest.raises(WrongChain):
+            payer.open_channel(payee, ETHER)
+        assert payer.state.channels(payer.address) == []
 
 
 def test_a_token_is_asked_for_its_symbol_once(

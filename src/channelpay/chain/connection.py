@@ -220,7 +220,7 @@ class Connection:
             raise _revert_of(error) from error
         except Web3RPCError as error:
             raise _refusal_of(error) from error
-        except (Web3Exception, ValueError, KeyError, TypeError) as error:
+        except (Web3Exception, ValueError, LookupError, TypeError, AttributeError) as error:
             raise NetworkError(f"the node's answer makes no sense: {error}") from error
 
 

@@ -43,6 +43,10 @@ from channelpay.protocol.types import Address
 Urgency = Callable[[Outgoing], float]
 """How urgent a transaction is now, from 0 to 1."""
 _NONCE_ATTEMPTS = 16
+LOST_BLOCKS = 6
+"""How deep a nonce has to be used up before a transaction without a receipt is given up: nodes find
+receipts a little later than they count nonces, and of those behind a balancer one may be late.
+"""
 _JOURNALED_SEEN = 100
 """So many of the newest transactions are watched for a reorganisation that takes them back."""
 
@@ -77,6 +81,8 @@ class TransactionSender:
         self._clock = clock
         self._step_lock = threading.Lock()
         self._ended: list[Outgoing] = []
+        self._raised_at: dict[int, bytes] = {}
+        """By number, the head's hash when this process last offered more."""
 
     # --- sending -----------------------------------------------------------------------------
 
@@ -240,7 +246,7 @@ class TransactionSender:
             nothing = ContractCall(self.address)
             waiting.insert(0, self.send(nothing, f"fill nonce {used}"))
         if waiting:
-            self._push(waiting, urgency)
+            self._push(waiting, urgency, head)
 
     def _is_gap(self, used: int, first: Outgoing) -> bool:
         """Whether nobody sends what ``first`` waits for: another program did, until a
@@ -289,7 +295,7 @@ class TransactionSender:
         return block is not None and block.hash == receipt.block_hash
 
     def _is_used_deep(self, outgoing: Outgoing, head: Block) -> bool:
-        deep = self._deep_block(head)
+        deep = min(self._deep_block(head), head.number - LOST_BLOCKS + 1)
         return deep >= 0 and self.connection.used_nonces(self.address, deep) > outgoing.nonce
 
     def _deep_block(self, head: Block) -> int:
@@ -305,17 +311,19 @@ class TransactionSender:
             place = (receipt.block_number, receipt.block_hash, receipt.fee_wei)
             ended = self.outbox.finish(number, status, receipt.transaction_hash, *place)
         self._ended.append(ended.result())
+        self._raised_at.pop(number, None)
 
     # --- a transaction that waits ------------------------------------------------------------
 
-    def _push(self, waiting: Sequence[Outgoing], urgency: Urgency) -> None:
+    def _push(self, waiting: Sequence[Outgoing], urgency: Urgency, head: Block) -> None:
         """Bring those on their way that are not mined; ``waiting`` is in the order of nonces."""
         market = fee_market(self.connection)
         free_wei = self.connection.balance_wei(self.address) - sum(map(_cost_max_wei, waiting))
         unpaid: InsufficientFunds | None = None
         for outgoing in waiting:
             try:
-                pushed = self._pushed(outgoing, waiting[0], market, urgency, free_wei)
+                is_first = outgoing is waiting[0]
+                pushed = self._pushed(outgoing, is_first, market, urgency, free_wei, head)
             except InsufficientFunds as error:
                 unpaid = unpaid or error
                 continue
@@ -326,18 +334,23 @@ class TransactionSender:
     def _pushed(
         self,
         outgoing: Outgoing,
-        first: Outgoing,
+        is_first: bool,
         market: FeeMarket,
         urgency: Urgency,
         free_wei: int,
+        head: Block,
     ) -> Outgoing:
         """The transaction after it was replaced, sent again, or found waiting at the nodes."""
         hurry = min(1.0, max(0.0, urgency(outgoing)))
+        is_too_low = _fees_of(outgoing).max_fee_wei < market.price_wei
+        # Where no block is made, no offer is good enough; raised all the same, one is paid later.
+        had_a_chance = self._raised_at.get(outgoing.number) != head.hash
         # Those behind the first wait for it: a better offer helps them only if theirs is too low.
-        can_be_helped = outgoing is first or _fees_of(outgoing).max_fee_wei < market.price_wei
+        can_be_helped = is_too_low or (is_first and had_a_chance)
         if can_be_helped and self._has_waited(outgoing, hurry):
             fees = self._replacement(outgoing, market, hurry, free_wei)
             if fees is not None:
+                self._raised_at[outgoing.number] = head.hash
                 return self._replaced(outgoing, fees)
         last = outgoing.broadcasts[-1]
         if not self.connection.has_transaction(last.hash):

@@ -22,14 +22,21 @@ from channelpay.cli.common import (
     parse_amount_of,
     pass_output,
     setting_options,
+    short,
     token_option,
 )
 from channelpay.cli.output import Output, facts_table, json_option
-from channelpay.errors import ChannelPayError, InputError, PaymentRefused
+from channelpay.errors import (
+    ChannelPayError,
+    InputError,
+    NetworkError,
+    PaymentRefused,
+    StoreUnavailable,
+)
 from channelpay.payer.records import ETHER, PayerChannel, Token
 from channelpay.protocol.parse import parse_address
 from channelpay.protocol.text import checksum_address, to_hex
-from channelpay.protocol.types import NATIVE, Address
+from channelpay.protocol.types import NATIVE, Address, ChannelStatus
 
 if TYPE_CHECKING:
     from channelpay.payer.client import Payer
@@ -74,22 +81,20 @@ def open_(output: Output, target: str, deposit: str, token: Address, setting: Se
 @setting_options
 @json_option
 @pass_output
-def list_(output: Output, setting: Setting) -> None:
+def list_(output: Output, setting: Setting) -> int:
     """List the channels, where their money is, and what happens next; with --rpc as the chain has
     them now.
 
-    An open that was interrupted is found again this way.
+    An open that was interrupted is found again this way. If the node fails, the list is that of the
+    books, and the code that of the failure.
     """
     stored = chosen_account(setting.account)
-    now = time.time()
     with open_books() as state:
-        if setting.rpc is not None:
-            observer = observer_of(setting, state, stored.address)
-            observer.refresh()
-            now = observer.chain_time()
+        seen = _look(setting, state, stored.address)
         entries = state.channels(stored.address)
-        shown = [Shown(entry, _token_of(state, entry), now) for entry in entries]
+        shown = [Shown(entry, _token_of(state, entry), seen.now) for entry in entries]
     output.show([one.members() for one in shown], lambda: list_table(shown))
+    return _told(output, seen)
 
 
 @channel.command(epilog="Example: channelpay channel show 0x1f2e3d4c")
@@ -97,18 +102,19 @@ def list_(output: Output, setting: Setting) -> None:
 @setting_options
 @json_option
 @pass_output
-def show(output: Output, channel_name: str, setting: Setting) -> None:
-    """Show one channel; with --rpc as the chain has it now."""
+def show(output: Output, channel_name: str, setting: Setting) -> int:
+    """Show one channel; with --rpc as the chain has it now.
+
+    If the node fails, it is shown as the books have it, and the code is that of the failure.
+    """
     stored = chosen_account(setting.account)
-    now = time.time()
     with open_books() as state:
         entry = _find(state, stored.address, channel_name)
-        if setting.rpc is not None:
-            observer = observer_of(setting, state, stored.address)
-            observer.refresh(entry.channel.payee)
-            entry, now = state.channel(entry.channel_id), observer.chain_time()
+        seen = _look(setting, state, stored.address, entry.channel.payee)
+        entry = state.channel(entry.channel_id)
         token = _token_of(state, entry)
-    _show_one(output, Shown(entry, token, now))
+    _show_one(output, Shown(entry, token, seen.now))
+    return _told(output, seen)
 
 
 @channel.command("top-up", epilog="Example: channelpay channel top-up 0x1f2e3d4c 0.05")
@@ -177,6 +183,39 @@ def withdraw(
 
 
 # --- steps of the commands -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """A look at the chain: its time (Unix seconds), else ours, and what kept it from being one."""
+
+    now: float
+    failure: NetworkError | None = None
+
+
+def _look(
+    setting: Setting, state: PayerState, payer: Address, payee: Address | None = None
+) -> _Look:
+    """Bring the books up to date, if a node is named and answers: they are of use without, too."""
+    if setting.rpc is None:
+        return _Look(time.time())
+    try:
+        observer = observer_of(setting, state, payer)
+        observer.refresh(payee)
+        return _Look(observer.chain_time())
+    except StoreUnavailable:
+        raise
+    except NetworkError as error:
+        return _Look(time.time(), error)
+
+
+def _told(output: Output, seen: _Look) -> int:
+    """The exit code, after a word about what is shown if it may be out of date."""
+    if seen.failure is None:
+        return 0
+    seen.failure.hint = f"What is shown is what the books say. {seen.failure.hint}".rstrip()
+    output.error(seen.failure)
+    return seen.failure.exit_code
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +293,23 @@ def _close(output: Output, payer: Payer, closing: _Closing) -> None:
     with output.waiting("The payee closes the channel", after_interrupt=LOOK_AT_CHANNELS):
         closed = payer.close_channel(channel_id, closing.url)
     entry = payer.state.channel(channel_id)
+    if entry.status is not ChannelStatus.FINALIZED:
+        raise _not_seen_closed(entry, closed.transaction_hash)
     _show_closed(output, entry, closing.token, closed.transaction_hash)
+
+
+def _not_seen_closed(entry: PayerChannel, transaction_hash: bytes) -> ChannelPayError:
+    """A payee's word is no refund."""
+    from channelpay.chain.sender import NotConfirmed
+
+    name = short(entry.channel_id)
+    return NotConfirmed(
+        "the payee says that the channel is closed, and the chain does not say so",
+        hint=f"Look again in a minute: channelpay channel show {name}. If it stays open, take your"
+        f" deposit back without the payee: channelpay channel close {name} --request",
+        txHash=to_hex(transaction_hash),
+        channelId=to_hex(entry.channel_id),
+    )
 
 
 # --- what is shown -------------------------------------------------------------------------------

@@ -320,8 +320,13 @@ def connected(rpc: str | None) -> Connection:
         )
     from channelpay.chain.connection import connect
 
+    return connect(rpc, expected_chain_id=expected_chain_id())
+
+
+def expected_chain_id() -> int | None:
+    """That of the network, whatever node was named: a mistake must not move money elsewhere."""
     network = chosen_network(click.get_current_context())
-    return connect(rpc, expected_chain_id=None if network is None else network.chain_id)
+    return None if network is None else network.chain_id
 
 
 def contract_address(setting: Setting) -> Address | None:
@@ -353,6 +358,7 @@ def open_payer(
         setting.rpc,
         home() / BOOKS,
         limits=limits,
+        chain_id=expected_chain_id(),
         contract=contract_address(setting),
     )
     try:

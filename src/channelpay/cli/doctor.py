@@ -6,7 +6,7 @@ import sqlite3
 import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -101,9 +101,18 @@ def _files() -> Iterator[Finding]:
     if not accounts:
         hint = "Make one with: channelpay account new NAME"
         yield Finding("accounts", Level.WARNING, "there is no account", hint)
+    else:
+        yield _checked("accounts", _names)
     if (folder / BOOKS).exists():
         yield _private("books", folder / BOOKS)
         yield _checked("books", _whole_books)
+
+
+def _names() -> str:
+    """Reads all key files, which fails if one is damaged."""
+    from channelpay.chain.keystore import list_accounts
+
+    return ", ".join(account.name for account in list_accounts(home()))
 
 
 def _private(check: str, path: Path) -> Finding:
@@ -117,13 +126,14 @@ def _private(check: str, path: Path) -> Finding:
 
 def _whole_books() -> str:
     """Reads the file alone, so that it is found as it is."""
+    file = (home() / BOOKS).absolute()
     try:
-        with closing(sqlite3.connect(f"{(home() / BOOKS).as_uri()}?mode=ro", uri=True)) as books:
+        with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as books:
             (found,) = books.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.Error as error:
         found = str(error)
     if found != "ok":
-        raise StoreUnavailable(f"{home() / BOOKS} is damaged: {found}", hint=_DAMAGED)
+        raise StoreUnavailable(f"{file} is damaged: {found}", hint=_DAMAGED)
     return "the books are whole"
 
 
@@ -175,8 +185,9 @@ def _contract(connection: Connection, setting: Setting) -> str:
 def _balances(connection: Connection) -> Iterator[Finding]:
     from channelpay.chain.keystore import list_accounts
 
-    for account in list_accounts(home()):
-        yield _balance(connection, account.name, account.address)
+    with suppress(ChannelPayError):  # It was found with the files.
+        for account in list_accounts(home()):
+            yield _balance(connection, account.name, account.address)
 
 
 def _balance(connection: Connection, name: str, address: Address) -> Finding:
@@ -208,7 +219,10 @@ def _table(findings: list[Finding]) -> Table:
     from rich.table import Table
 
     marks = {Level.OK: "[green]ok[/]", Level.WARNING: "[yellow]look[/]"}
-    table = Table("Check", "", "Found", "What to do")
+    table = Table("Check", "")
+    # Paths, addresses and commands are to be copied.
+    for title in ("Found", "What to do"):
+        table.add_column(title, overflow="fold")
     for one in findings:
         mark = marks.get(one.level, "[red]problem[/]")
         table.add_row(escape(one.check), mark, escape(one.detail), escape(one.hint))

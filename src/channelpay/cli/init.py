@@ -30,11 +30,17 @@ def init(output: Output, network: str | None) -> None:
     A file that is there already stays as it is.
     """
     path = config_path()
-    chosen = Config().named(network or _asked(output))
+    chosen = Config().named(network or _named_before() or _asked(output))
     _write_new(path, _text_for(chosen))
     members = {"config": str(path), "network": chosen.name, "next": _NEXT}
     shown = {"Settings": str(path), "Network": chosen.name, "Next": _NEXT}
     output.show(members, lambda: facts_table(shown))
+
+
+def _named_before() -> str | None:
+    """``channelpay --network NAME init``, or CHANNELPAY_NETWORK."""
+    name: str | None = click.get_current_context().find_root().params.get("network")
+    return name
 
 
 def _asked(output: Output) -> str:

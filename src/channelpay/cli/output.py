@@ -89,15 +89,21 @@ def _choose_json(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 
 def facts_table(facts: Mapping[str, str]) -> Table:
     """Names and values in two columns. Long values are folded, never cut: they are to be copied."""
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(show_header=False)
     table.add_column()
     table.add_column(overflow="fold")
     for name, value in facts.items():
-        table.add_row(name, escape(value))
+        table.add_row(Text(visible(name)), Text(visible(value)))
     return table
+
+
+def visible(text: str) -> str:
+    """What others wrote, without what a terminal would act upon: that is spelled out."""
+    kept = (one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text)
+    return "".join(kept)
 
 
 @contextmanager

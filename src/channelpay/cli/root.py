@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -13,6 +14,7 @@ from channelpay.cli.output import Output
 from channelpay.errors import ChannelPayError, ConfigError, InputError
 
 INTERRUPTED = 130
+_EXCESS = re.compile(r"(Got unexpected extra arguments?) \(.*\)\Z", re.DOTALL)
 
 
 class _Command(NamedTuple):
@@ -103,7 +105,8 @@ def _end(output: Output, error: ChannelPayError) -> NoReturn:
 def _usage_error(error: click.ClickException) -> InputError:
     context = error.ctx if isinstance(error, click.UsageError) else None
     hint = f"See: {context.command_path} --help" if context is not None else ""
-    return InputError(error.format_message(), hint=hint)
+    # What is one too many is not repeated: somebody may have typed a key there.
+    return InputError(_EXCESS.sub(r"\1", error.format_message()), hint=hint)
 
 
 def _missing(error: ModuleNotFoundError) -> ConfigError:

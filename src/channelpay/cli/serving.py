@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,8 @@ import click
 
 from channelpay.cli.books import Books, store_option
 from channelpay.cli.common import (
+    connected,
+    expected_chain_id,
     home,
     node_option,
     password_option,
@@ -36,7 +38,7 @@ from channelpay.cli.settling import (
 )
 from channelpay.errors import ConfigError
 from channelpay.protocol.text import checksum_address, to_hex
-from channelpay.protocol.types import NATIVE, Address
+from channelpay.protocol.types import NATIVE
 
 if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
@@ -236,6 +238,7 @@ def _terms(serving: Serving) -> dict[str, Any]:
         account = os.environ.get("CHANNELPAY_ACCOUNT")
     return {
         "rpc": serving.rpc,
+        "chain_id": expected_chain_id(),
         "token": serving.token,
         "prices": _prices(serving),
         "payee": serving.payee,
@@ -271,7 +274,6 @@ def _payee(
 
 def _tokens(serving: Serving) -> list[Token]:
     """What amounts are in. The node is asked only where there are some."""
-    from channelpay.chain.connection import connect
     from channelpay.payee.payee import token_at
     from channelpay.payee.prices import parse_token
     from channelpay.payee.terms import ETHER
@@ -280,7 +282,7 @@ def _tokens(serving: Serving) -> list[Token]:
     asked = has_amounts(serving.settling) or serving.risk_channel or serving.risk_total
     if addresses == [NATIVE] or not asked:
         return [ETHER]
-    connection = connect(serving.rpc)
+    connection = connected(serving.rpc)
     return [token_at(connection, address) for address in addresses]
 
 
@@ -297,20 +299,11 @@ def _acceptance(serving: Serving, tokens: Sequence[Token]) -> Acceptance:
 def _settlement(
     serving: Serving, tokens: Sequence[Token], acceptance: Acceptance
 ) -> SettlementPolicy:
-    """A reader is not to run into a risk limit: half of it is settled, unless the policy says when
-    to settle.
-    """
+    """A reader is not to run into a risk limit before anybody settles."""
+    from channelpay.payee.policy import settling_before
+
     asked = policy_of(serving.settling, serving.fees, tokens)
-    halves = (_halves(acceptance.risk_max_per_channel), _halves(acceptance.risk_max_total))
-    return replace(
-        asked,
-        value_min={**halves[0], **asked.value_min},
-        total_min={**halves[1], **asked.total_min},
-    )
-
-
-def _halves(amounts: Mapping[Address, int]) -> dict[Address, int]:
-    return {token: amount // 2 for token, amount in amounts.items()}
+    return settling_before(asked, acceptance.risk_max_per_channel, acceptance.risk_max_total)
 
 
 def _prices(serving: Serving) -> Path | list[PriceRule]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from channelpay.cli.common import pass_output
 from channelpay.cli.output import Output, facts_table, json_option
-from channelpay.errors import InputError
+from channelpay.errors import InputError, SignerMismatch
 from channelpay.protocol.parse import (
     parse_address,
     parse_amount,
@@ -44,7 +45,7 @@ def decode(output: Output, file: TextIO) -> None:
     """
     said = [_decoded(name, value) for name, value in _headers(_text(file))]
     if not said:
-        raise InputError(f"there is no {_FORMS} header of a payment")
+        raise InputError(f"no header of a payment was found: {_FORMS}")
     for members in said:
         output.show(members, lambda shown=members: facts_table(_flat(shown)))  # type: ignore[misc]
 
@@ -65,22 +66,25 @@ def verify(
     """Check a voucher as the contract would, and say who signed it.
 
     FILE is JSON with channelId, cumulativeAmount and signature, as 'voucher decode' and 'payee
-    export' write them. A voucher that the contract would not take ends with code 4.
+    export' write them. A voucher that the contract would not take ends with code 4. An export says
+    who has to have signed; else somebody is always found: compare, or name the --signer.
     """
     from channelpay.chain.create2 import predicted_address
     from channelpay.protocol.eip712 import VoucherHasher
 
     address = predicted_address() if contract is None else parse_address(contract, "contract")
-    hasher = VoucherHasher(Deployment(chain_id, address))
-    found = _voucher(parse_json_object(_text(file).encode(), "voucher"))
+    deployment = Deployment(chain_id, address)
+    members = parse_json_object(_text(file).encode(), "voucher")
+    _check_export(members, deployment)
+    hasher, found = VoucherHasher(deployment), _voucher(members)
     recovered = hasher.recover(found)
     hasher.check(found, recovered if signer is None else parse_address(signer, "signer"))
-    members = {
+    said = {
         "channelId": to_hex(found.channel_id),
         "cumulativeAmount": str(found.cumulative_amount),
         "signer": checksum_address(recovered),
     }
-    output.show(members, lambda: facts_table(members))
+    output.show(said, lambda: facts_table(said))
 
 
 def _text(file: TextIO) -> str:
@@ -98,14 +102,25 @@ def _headers(text: str) -> list[tuple[str, str]]:
     named = [
         line.partition(":")[::2] for line in text.splitlines() if ":" in line.partition(" ")[0]
     ]
-    known = {"authorization", "www-authenticate", "payment-receipt"}
-    found = [(name.lower(), value.strip()) for name, value in named if name.lower() in known]
+    found = [(name.lower(), value.strip()) for name, value in named]
+    found = [(name, value) for name, value in found if _is_of_payment(name, value)]
     value = text.strip()
     if found or not value or "\n" in value:
         return found
     if not value.lower().startswith("payment "):
         return [("payment-receipt", value)]
     return [("www-authenticate" if "=" in value.partition(" ")[2][:40] else "authorization", value)]
+
+
+def _is_of_payment(name: str, value: str) -> bool:
+    """A server may ask for other credentials as well, and a browser may send them."""
+    from channelpay.protocol.wire import parse_challenges
+
+    if name == "authorization":
+        return value.lower().startswith("payment ")
+    if name == "www-authenticate":
+        return bool(parse_challenges([value]))
+    return name == "payment-receipt"
 
 
 def _decoded(name: str, value: str) -> dict[str, Any]:
@@ -129,6 +144,21 @@ def _challenge(challenge: Challenge) -> dict[str, Any]:
 
     request = parse_json_object(decode_base64url(challenge.request, "request"), "request")
     return {**challenge.members(), "request": request}
+
+
+def _check_export(members: dict[str, Any], deployment: Deployment) -> None:
+    """What an export says of the channel has to fit, if it is one."""
+    from channelpay.payee.watchtower import parse_line
+
+    if "chainId" not in members:
+        return
+    exported = parse_line(json.dumps(members).encode()).deployment
+    if exported != deployment:
+        raise SignerMismatch(
+            f"it was exported for chain {exported.chain_id} and the contract"
+            f" {checksum_address(exported.contract)}",
+            hint="Give that --chain-id and --contract.",
+        )
 
 
 def _voucher(members: dict[str, Any]) -> Voucher:

@@ -40,8 +40,9 @@ class Confirmations:
 
     ``by_amount`` holds steps for tokens: ``{token: [(10**18, 3), (10**20, 12)]}`` asks for 3
     confirmations from 10**18 base units on and for 12 from 10**20 on; below the first step, and for
-    all other tokens, ``default`` holds. Raises :class:`~channelpay.errors.ConfigError` unless steps
-    rise in both numbers.
+    all other tokens, ``default`` holds. The amount is what the channel holds with this deposit and
+    is not settled: all of that is lost with the deposit. Raises
+    :class:`~channelpay.errors.ConfigError` unless steps rise in both numbers.
     """
 
     default: int = 1

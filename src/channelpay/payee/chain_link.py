@@ -160,24 +160,27 @@ class ChainLink:
         for _ in range(_READ_ATTEMPTS if at is None else 1):
             block = self.latest_block() if at is None else at
             states = self.contract.states(channels, block=block.number)
-            fresh = self._fresh(channels, block.number)
+            fresh = self._fresh(channels, states, block.number)
             # Block unmoved after all was read means that it is of one chain.
             if self.block(block.number) == block:
                 return _Reading(block, states, fresh)
         raise NetworkError("the chain reorganised while it was read")
 
     def _fresh(
-        self, channels: Sequence[Channel], block: int
+        self, channels: Sequence[Channel], states: Sequence[ChannelState], block: int
     ) -> dict[ChannelId, list[FreshDeposit]]:
         """What does not count at this block, by channel."""
         most = self.confirmations.most
         if most <= 1:
             return {}
         deployment = self.contract.deployment
-        tokens = {channel.id(deployment): channel.token for channel in channels}
+        known = {
+            channel.id(deployment): (channel.token, state.settled)
+            for channel, state in zip(channels, states, strict=True)
+        }
         logs = self.contract.connection.logs(
             deployment.contract,
-            EventFilter(channel_ids=frozenset(tokens)).topics(),
+            EventFilter(channel_ids=frozenset(known)).topics(),
             max(0, block - most + 2),
             block,
         )
@@ -186,7 +189,7 @@ class ChainLink:
             if isinstance(event, ChannelOpened | ToppedUp):
                 deposits.setdefault(event.channel_id, []).append(event)
         return {
-            channel_id: fresh_of(self.confirmations, tokens[channel_id], events, block)
+            channel_id: fresh_of(self.confirmations, *known[channel_id], events, block)
             for channel_id, events in deposits.items()
         }
 
@@ -201,17 +204,23 @@ class ChainLink:
 
 
 def fresh_of(
-    confirmations: Confirmations, token: Address, deposits: Sequence[Deposit], block: int
+    confirmations: Confirmations,
+    token: Address,
+    settled: int,
+    deposits: Sequence[Deposit],
+    block: int,
 ) -> list[FreshDeposit]:
     """Which of a channel's latest deposits, oldest first, do not count at ``block``.
 
-    All that is not as deep as the strictest rule asks for is taken together: otherwise a large
-    amount could come as many small ones.
+    Each needs what the rule says of all that is at stake with it: the contract refuses a voucher
+    that one base unit is missing for, so the smallest top-up that vanishes takes with it all that
+    is not ``settled``. And all that is not as deep as the strictest rule asks for is taken
+    together: otherwise a large amount could come as many small ones.
     """
     together, fresh = 0, []
     for event in deposits:
         together += amount_of(event)
-        needed = confirmations.needed(token, together)
+        needed = confirmations.needed(token, max(together, event.deposit - settled))
         missing = needed - (block - event.place.block_number + 1)
         if missing > 0:
             fresh.append(FreshDeposit(event, needed, missing))

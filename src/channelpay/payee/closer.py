@@ -13,11 +13,17 @@ from dataclasses import dataclass
 from threading import Lock
 
 from channelpay.chain.outgoing import TransactionSender
+from channelpay.chain.preparation import fee_market
 from channelpay.chain.types import ContractCall
-from channelpay.errors import ChannelPayError, NetworkError, StoreUnavailable
+from channelpay.errors import (
+    ChannelPayError,
+    MethodUnsupported,
+    NetworkError,
+    StoreUnavailable,
+)
 from channelpay.observe import Observer
 from channelpay.payee.chain_link import ChainLink
-from channelpay.payee.policy import Kind
+from channelpay.payee.policy import Kind, gas_money_needed
 from channelpay.protocol.eip712 import VoucherHasher
 from channelpay.protocol.rules import ChannelRecord
 from channelpay.protocol.transactions import Outgoing
@@ -100,13 +106,15 @@ class Closer:
 
         From here on no worker takes a voucher on the channel, and none does so again unless this
         transaction certainly failed: one that is not confirmed may be mined at any time. Where a
-        close is under way already, that one is waited for. Raises what :meth:`send` and
-        :meth:`wait` raise.
+        close is under way already, that one is waited for. Raises
+        :class:`~channelpay.errors.MethodUnsupported` while gas money is low, and what :meth:`send`
+        and :meth:`wait` raise.
         """
         under_way = self._close_under_way(record.channel_id)
         if under_way is not None:
             closed = {one.record.channel_id: one for one in self.wait(under_way)}
             return closed[record.channel_id]
+        self._require_gas_money()
         begun = self.store.begin_close(record.channel_id, voucher).result()
         covers = voucher is not None and voucher.cumulative_amount >= begun.spent
         last = voucher if covers else begun.voucher
@@ -202,6 +210,18 @@ class Closer:
         """
         if record.voucher is not None:
             self._hasher.with_right_v(record.voucher, record.channel.signer)
+
+    def _require_gas_money(self) -> None:
+        """Whoever opens a channel may ask for its close, which costs the payee more gas than the
+        payer. What is left at the end is for those who can withdraw if they get no answer.
+        """
+        connection = self.sender.connection
+        needed = gas_money_needed(fee_market(connection).price_wei)
+        if connection.balance_wei(self.sender.address) < needed:
+            raise MethodUnsupported(
+                "this payee cannot afford to close channels on request now",
+                hint="Request the close on chain; the payee settles within the grace period.",
+            )
 
     def _close_under_way(self, channel_id: ChannelId) -> Outgoing | None:
         for outgoing in self.store.pending(self.sender.connection.chain_id, self.sender.address):

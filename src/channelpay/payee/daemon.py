@@ -187,7 +187,10 @@ class Daemon:
             self._trouble(self._follow, self._observer.follow_failed),
             self._trouble(self._settle, self._observer.settle_failed),
         ]
-        self._judge([trouble for trouble in troubles if trouble is not None])
+        try:
+            self._judge([trouble for trouble in troubles if trouble is not None])
+        except Exception:  # noqa: BLE001  whoever is told may be the site's own
+            _log.exception("the daemon could not tell how it fares")
 
     def _follow(self) -> None:
         if self._following.take():
@@ -206,18 +209,26 @@ class Daemon:
     def _trouble(self, work: Callable[[], None], count: Callable[[str], None]) -> AlertName | None:
         """What kind of trouble came of it, if any did."""
         try:
+            return self._known_trouble(work, count)
+        except Exception:  # noqa: BLE001  a bug, the observer's as well, must not end the watch
+            _log.exception("the daemon could not do its work")
+            return AlertName.FAILING
+
+    def _known_trouble(
+        self, work: Callable[[], None], count: Callable[[str], None]
+    ) -> AlertName | None:
+        try:
             work()
         except LeaseLost:
             self._tell(works=False)
         except ChannelPayError as error:
-            count(error.code)
             _log.warning("the daemon could not do its work: %s", error.detail)
+            count(error.code)
             of_books = isinstance(error, StoreUnavailable)
             return AlertName.BOOKS_UNAVAILABLE if of_books else AlertName.CHAIN_UNREACHABLE
-        except Exception:  # noqa: BLE001  a bug must not end the watch
+        except Exception:
             count(ChannelPayError.code)
-            _log.exception("the daemon could not do its work")
-            return AlertName.FAILING
+            raise
         return None
 
     def _judge(self, troubles: Sequence[AlertName]) -> None:

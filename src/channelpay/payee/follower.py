@@ -37,6 +37,7 @@ from channelpay.payee.terms import Terms
 from channelpay.protocol.rules import ChannelRecord
 from channelpay.protocol.types import ChannelId, ChannelStatus
 from channelpay.store import ChainView, Store
+from channelpay.store.backup import BEGUN
 
 CATCH_UP_BLOCKS_MAX = 50_000
 """After a longer absence every channel is asked for, which is quicker than reading all events."""
@@ -44,6 +45,8 @@ DENSE_BLOCKS = 64
 """The trail keeps what it has of so many latest blocks, and of older ones one for each doubling of
 the distance.
 """
+SWEEPS = 24
+"""How often in a grace period every channel that owes something is asked for."""
 _VIEWS_MAX = 100
 _log = getLogger(__name__)
 
@@ -60,7 +63,8 @@ class _Start(NamedTuple):
 
 
 class Follower:
-    """Keeps the chain's view of the payee's channels up to date. ``now`` gives Unix seconds.
+    """Keeps the chain's view of the payee's channels up to date. ``now`` gives Unix seconds,
+    ``clock`` seconds that only grow.
 
     One is enough for all processes over the same books, contract and payee. All that it knows is in
     the books, so another one may go on between any two steps. How far it is stands in the cursor
@@ -74,6 +78,7 @@ class Follower:
         store: Store,
         observer: Observer | None = None,
         now: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._followed_cursor = followed_cursor(terms)
         self._trail_cursor = f"trail {place_of(terms.deployment, terms.payee)}"
@@ -82,6 +87,8 @@ class Follower:
         self._store = store
         self._observer = observer or Observer()
         self._now = now
+        self._clock = clock
+        self._sweep_at = clock()
         payees = EventFilter(payees=frozenset({terms.payee}))
         self._reader = EventReader(link.contract, payees)
 
@@ -106,6 +113,16 @@ class Follower:
         self._observer.followed(head.number, head.number)
         followed = Followed(self._now(), head.timestamp)
         self._store.save_cursor(self._followed_cursor, str(followed)).result()
+        self._sweep(head)
+
+    def _sweep(self, head: Block) -> None:
+        """Ask for all that is owed, whatever the events say: logs that a node has not indexed yet
+        look like none, and a close request that was passed over costs all that is unsettled.
+        """
+        if self._clock() < self._sweep_at:
+            return
+        self._refresh(self._ours(self._store.owed()), {}, head, rewound=False)
+        self._sweep_at = self._clock() + self._link.grace_seconds / SWEEPS
 
     def _start(self, known: Trail, head: Block) -> _Start:
         reached = tuple(one for one in known if one.block_number <= head.number)
@@ -218,10 +235,10 @@ def followed_cursor(terms: Terms) -> str:
     return f"followed {place_of(terms.deployment, terms.payee)}"
 
 
-def begin_books(store: Store, link: ChainLink, terms: Terms) -> None:
-    """Note where the chain is when books are begun, once."""
+def begin_books(store: Store, link: ChainLink, terms: Terms, *, anew: bool = False) -> None:
+    """Note where the chain is when books are begun, once; ``anew`` if they were restored."""
     name = _begun_cursor(terms)
-    if store.cursor(name) is None:
+    if anew or store.cursor(name) is None:
         store.save_cursor(name, str(link.latest_block().number)).result()
 
 
@@ -231,7 +248,7 @@ def first_block(store: Store, terms: Terms) -> int:
 
 
 def _begun_cursor(terms: Terms) -> str:
-    return f"begun {place_of(terms.deployment, terms.payee)}"
+    return f"{BEGUN}{place_of(terms.deployment, terms.payee)}"
 
 
 def _is_finalized(record: ChannelRecord) -> bool:

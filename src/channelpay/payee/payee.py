@@ -23,7 +23,7 @@ from channelpay.payee.chain_link import ChainLink
 from channelpay.payee.closer import Closer
 from channelpay.payee.daemon import Daemon, place_of
 from channelpay.payee.follower import Follower, begin_books, followed_cursor
-from channelpay.payee.policy import SettlementPolicy
+from channelpay.payee.policy import SettlementPolicy, settling_before
 from channelpay.payee.prices import (
     HumanPrice,
     PriceFile,
@@ -89,6 +89,7 @@ class Payee:
         store: str,
         payee: str | None = None,
         account: LocalAccount | None = None,
+        chain_id: int | None = None,
         contract: str | None = None,
         suggested_deposit: HumanPrice | None = None,
         confirmations: int = 1,
@@ -106,14 +107,16 @@ class Payee:
         ``token`` is ``eth`` or the address of an ERC-20, or several, the preferred one first;
         ``suggested_deposit`` is in human units of the first, or maps tokens to such amounts.
         ``prices`` are rules, or a TOML file of them that is read again when it changes. The payee
-        is an address, or an ``account`` with its key, which can also close channels. ``contract``
+        is an address, or an ``account`` with its key, which can also close channels. Nodes of
+        another chain than ``chain_id`` are refused, if it is given. ``contract``
         is the canonical deployment unless given. ``acceptance`` is what the payee takes for money;
         ``confirmations`` is short for an :class:`~channelpay.payee.acceptance.Acceptance` that asks
         for so many, whatever the amount. ``challenge_secret`` (32 random bytes) must be the same
         for all workers and restarts of a site; without it, challenges end with this process.
         ``observer`` is told of all that happens, ``alerts`` of what needs somebody. Of several
         processes over the same books, those that ``watch`` take turns in following the chain and,
-        with an ``account``, in settling as ``settlement`` says and ``fees`` allow.
+        with an ``account``, in settling as ``settlement`` says and ``fees`` allow. Unless that is
+        given, half of each risk limit is settled.
 
         Raises :class:`~channelpay.errors.ConfigError`, :class:`~channelpay.errors.InputError`,
         :class:`~channelpay.errors.NotFound` (no contract, no token) and
@@ -121,7 +124,7 @@ class Payee:
         """
         acceptance = _acceptance(acceptance, confirmations)
         recipient = _recipient(payee, account)
-        connection = connect(rpc)
+        connection = connect(rpc, expected_chain_id=chain_id)
         address = predicted_address() if contract is None else parse_address(contract, "contract")
         deployment = Deployment(connection.chain_id, address)
         link = ChainLink(PaymentChannelsContract(connection, deployment), acceptance.confirmations)
@@ -156,7 +159,11 @@ class Payee:
             if watches:
                 told = alerts or Alerts(observer=observer)
                 follower = Follower(terms, link, books, observer)
-                policy = settlement or SettlementPolicy()
+                policy = settlement or settling_before(
+                    SettlementPolicy(),
+                    acceptance.risk_max_per_channel,
+                    acceptance.risk_max_total,
+                )
                 settler = (
                     None if closer is None else Settler(closer, recipient, policy, told, observer)
                 )

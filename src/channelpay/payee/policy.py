@@ -27,6 +27,9 @@ URGENT_SHARE_MAX = 2
 FULL_URGENCY_SHARE = 4
 """The last part of the urgent time in which the highest fee is paid: a quarter."""
 WEI_PER_ETHER = 10**18
+GAS_MONEY_CLOSES = 20
+"""The account should be able to pay for so many closes at today's fees, or its owner is told."""
+CLOSE_GAS = 61_100
 
 
 class Kind(StrEnum):
@@ -136,7 +139,8 @@ class SettlementPolicy:
 
     ``margin_percent``: what is taken is worth at least so much more than its gas (0: no loss, 100:
     twice the gas). ``eth_price`` says how much of a token is worth one ether; of a token without a
-    price only channels with its ``value_min`` are settled, which has to be worth the gas.
+    price only channels with its ``value_min`` are settled, and all of them at its ``total_min``:
+    these have to be worth the gas.
 
     ``urgent_before_seconds``: how long before the end of the grace period the fees begin to rise.
     ``grace_wait_percent``: the share of the grace period (0 to 50) that a close request is left to
@@ -173,17 +177,22 @@ class SettlementPolicy:
         busy: AbstractSet[ChannelId] = frozenset(),
         closes: bool = True,
         refused: AbstractSet[ChannelId] = frozenset(),
+        thrifty: bool = False,
     ) -> list[Plan]:
         """The transactions that are due, the most urgent ones first.
 
         ``busy`` channels have one under way and are left out. Without ``closes`` (the sender is not
-        the payee), and for channels whose close was ``refused``, settling has to do.
+        the payee), and for channels whose close was ``refused``, settling has to do. A ``thrifty``
+        payee leaves those out that would bring less than their gas: what gas money there is has to
+        do for the others.
         """
         free = [record for record in records if record.channel_id not in busy]
         due, open_ones = [], []
         for record in free:
             may_close = self.closes and closes and record.channel_id not in refused
             answer = self._answer(record, moment, may_close)
+            if answer is not None and thrifty and self._is_loss(record, answer[0], moment):
+                continue
             if answer is not None:
                 due.append((record, *answer))
             elif _is_open(record):
@@ -238,15 +247,26 @@ class SettlementPolicy:
             return record.channel.token
 
         for _, some in groupby(sorted(records, key=token_of), token_of):
-            owed = [record for record in some if self._is_worth_a_row(record, moment)]
-            reason = self._reason(owed, moment)
+            every = [record for record in some if record.unsettled]
+            is_asked = self._is_asked_in_all(every)
+            owed = [one for one in every if is_asked or self._is_worth_a_row(one, moment)]
+            reason = Reason.TOTAL if is_asked else self._reason(owed, moment)
             if reason is None:
                 continue
             owed.sort(key=lambda record: record.unsettled, reverse=True)
             for rows in _chunks(owed, self._rows_max(Kind.SETTLE)):
                 plan = self._plan_of(Kind.SETTLE, rows, reason, moment)
-                if self._pays(plan.token, plan.value, plan.cost_wei):
+                if is_asked or self._pays(plan.token, plan.value, plan.cost_wei):
                     yield plan
+
+    def _is_asked_in_all(self, owed: Sequence[ChannelRecord]) -> bool:
+        """Whether there is so much of a token without a price that the user wants all of it
+        settled, though the channels are small: nothing else would ever bring the total down.
+        """
+        if not owed or self._price(owed[0].channel.token) is not None:
+            return False
+        total_min = self.total_min.get(owed[0].channel.token)
+        return total_min is not None and sum(record.unsettled for record in owed) >= total_min
 
     def _reason(self, owed: Sequence[ChannelRecord], moment: Moment) -> Reason | None:
         """Why the channels of one token are settled now, if they are."""
@@ -280,17 +300,30 @@ class SettlementPolicy:
     def _is_worth_a_row(self, record: ChannelRecord, moment: Moment) -> bool:
         token = record.channel.token
         row_wei = _GAS[Kind.SETTLE, token == NATIVE].more * moment.gas_price_wei
-        return record.unsettled > 0 and self._pays(token, record.unsettled, row_wei)
+        return self._pays(token, record.unsettled, row_wei)
 
     def _pays(self, token: Address, value: int, cost_wei: int) -> bool:
         """Whether ``value`` is worth the gas and the margin; for a token without a price, whether
         it is what the user said is worth it.
         """
-        price = WEI_PER_ETHER if token == NATIVE else self.eth_price.get(token)
+        price = self._price(token)
         if price is None:
             value_min = self.value_min.get(token)
             return value_min is not None and value >= value_min
         return value * WEI_PER_ETHER * 100 >= cost_wei * price * (100 + self.margin_percent)
+
+    def _is_loss(self, record: ChannelRecord, kind: Kind, moment: Moment) -> bool:
+        """Whether this channel is worth less than its gas; of a token without a price nobody can
+        say so.
+        """
+        token = record.channel.token
+        price = self._price(token)
+        cost_wei = _GAS[kind, token == NATIVE].first * moment.gas_price_wei
+        return price is not None and record.unsettled * WEI_PER_ETHER < cost_wei * price
+
+    def _price(self, token: Address) -> int | None:
+        """What one ether is worth in it, if that was said."""
+        return WEI_PER_ETHER if token == NATIVE else self.eth_price.get(token)
 
     def _rows_max(self, kind: Kind) -> int:
         rows_max = self.batch_rows_max
@@ -309,6 +342,30 @@ class SettlementPolicy:
             sum(record.unsettled for record in rows),
             max(self.urgency(record, moment) for record in rows),
         )
+
+
+def gas_money_needed(gas_price_wei: int) -> int:
+    """What the account should have (wei), at this price of a unit of gas."""
+    return GAS_MONEY_CLOSES * CLOSE_GAS * gas_price_wei
+
+
+def settling_before(
+    policy: SettlementPolicy,
+    risk_max_per_channel: Mapping[Address, int],
+    risk_max_total: Mapping[Address, int],
+) -> SettlementPolicy:
+    """The policy with half of each risk limit for what it does not say itself: a limit that is
+    reached before anybody settles turns readers away.
+    """
+    return replace(
+        policy,
+        value_min={**_halves(risk_max_per_channel), **policy.value_min},
+        total_min={**_halves(risk_max_total), **policy.total_min},
+    )
+
+
+def _halves(amounts: Mapping[Address, int]) -> dict[Address, int]:
+    return {token: amount // 2 for token, amount in amounts.items()}
 
 
 def watchtower_policy(policy: SettlementPolicy, grace_wait_percent: int) -> SettlementPolicy:

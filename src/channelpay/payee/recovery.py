@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from channelpay.chain.events import ChannelOpened, EventFilter, EventReader
 from channelpay.payee.chain_link import ChainLink
+from channelpay.payee.follower import begin_books
+from channelpay.payee.terms import Terms
 from channelpay.protocol.types import Address, Channel, ChannelId, ChannelStatus
 from channelpay.store import Store
 
@@ -37,8 +39,11 @@ def rebuild(
     now, and bring those up to date that the books know. One that is entered is in doubt; where the
     books were ``restored`` from a copy that is not marked by itself, all others are as well.
     """
-    # First: nothing must be sold out of an old copy.
-    marked = store.mark_in_doubt().result() if restored else 0
+    marked = 0
+    if restored:
+        # First: nothing must be sold out of an old copy.
+        marked = store.mark_in_doubt().result()
+        begin_books(store, link, Terms(link.contract.deployment, payee, ()), anew=True)
     found: list[ChannelId] = []
     known = 0
     opened = list(_opened(link, payee, from_block).items())

@@ -23,7 +23,7 @@ from channelpay.errors import (
 from channelpay.observe import Observer
 from channelpay.observe.alerts import Alert, AlertName, Alerts
 from channelpay.payee.closer import Closer, Seen, Taken, Work
-from channelpay.payee.policy import Kind, Moment, Plan, SettlementPolicy
+from channelpay.payee.policy import Kind, Moment, Plan, SettlementPolicy, gas_money_needed
 from channelpay.protocol.rules import ChannelRecord
 from channelpay.protocol.text import to_hex
 from channelpay.protocol.transactions import Outgoing, TransactionStatus
@@ -35,9 +35,6 @@ about to send it.
 """
 REST_SECONDS = 60.0
 """A channel that could not be settled is tried again after this."""
-GAS_MONEY_CLOSES = 20
-"""The account should be able to pay for so many closes at today's fees, or its owner is told."""
-CLOSE_GAS = 61_100
 PLANNING_SECONDS = 15.0
 """How often what nobody waits for is planned."""
 JOURNAL_LOOKED_BACK = 1_000
@@ -86,6 +83,7 @@ class Settler:
         self._resting: dict[ChannelId, float] = {}
         self._unfinished: dict[ChannelId, float] = {}
         self._plan_at = time.monotonic()
+        self._thrifty = False
         self._check: Check = lambda: None
 
     def step(self, check: Check = lambda: None) -> None:
@@ -211,6 +209,7 @@ class Settler:
             taken = self._closer.finish(outgoing, outgoing.mined, outgoing.fee_wei or 0)
             for one in taken:
                 _log.info("%s: %d taken", work.kind.value, one.amount, extra=_facts(one.record))
+                self._rest_if_passed_over(one, work.kind)
             return
         self._after_failure(outgoing, work)
         text = f"a transaction to {work.kind.value} {len(work.channel_ids)} channels failed"
@@ -218,6 +217,17 @@ class Settler:
         if outgoing.mined is not None:
             facts["txHash"] = to_hex(outgoing.mined)
         self._alerts.begin(Alert(AlertName.TRANSACTION_FAILED, text, facts, about))
+
+    def _rest_if_passed_over(self, taken: Taken, kind: Kind) -> None:
+        """A batch skips a row that brings nothing, and succeeds: sent again and again, it would
+        cost its gas each time. A close stays begun, since the node may only be late to tell of it.
+        """
+        record = taken.record
+        if kind is Kind.CLOSE and record.chain.status is not ChannelStatus.FINALIZED:
+            self._refused.add(record.channel_id)
+            _log.warning("a close was passed over", extra=_facts(record))
+        if taken.amount == 0:
+            self._rest(record)
 
     def _after_failure(self, outgoing: Outgoing, work: Work) -> None:
         """It will never be mined, or was and did nothing though its trial went well: not at once
@@ -296,7 +306,12 @@ class Settler:
         self, owed: Sequence[ChannelRecord], busy: AbstractSet[ChannelId], moment: Moment
     ) -> list[Plan]:
         return self._policy.plan(
-            owed, moment, busy=busy, closes=self._closes, refused=self._refused
+            owed,
+            moment,
+            busy=busy,
+            closes=self._closes,
+            refused=self._refused,
+            thrifty=self._thrifty,
         )
 
     def _fresh(
@@ -385,8 +400,10 @@ class Settler:
     def _warn(self, owed: Sequence[ChannelRecord], moment: Moment) -> None:
         balance = self._connection.balance_wei(self._closer.sender.address)
         self._observer.gas_money(balance, len(self._followed))
-        needed = GAS_MONEY_CLOSES * CLOSE_GAS * moment.gas_price_wei
-        if balance < needed:
+        needed = gas_money_needed(moment.gas_price_wei)
+        # Else many requests for closes that bring nothing would use it up before one that does.
+        self._thrifty = balance < needed
+        if self._thrifty:
             text = f"the account has {balance} wei for gas; {needed} wei would be safe"
             self._alerts.begin(Alert(AlertName.GAS_MONEY_LOW, text))
         else:

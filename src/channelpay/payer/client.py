@@ -41,6 +41,7 @@ class Payer:
 
     ``account`` is an account of eth-account or its key (32 bytes). ``connection`` is a connected
     node or its URL; it is asked only when a transaction is needed, so None will do without any.
+    ``chain_id`` is the only chain to pay on (default: any).
     ``contract`` is the one contract that this payer trusts (20 bytes; default: the canonical
     deployment). ``limits`` says in which tokens, and how much, it may pay by itself. ``state`` is
     the file of its books, which several processes may share; without it, open channels can only be
@@ -48,19 +49,21 @@ class Payer:
     Threads may share a payer.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  each is one option
         self,
         account: LocalAccount | bytes,
         connection: Connection | str | None,
         state: Path | str,
         *,
         limits: Iterable[Limits] = (),
+        chain_id: int | None = None,
         contract: Address | None = None,
         allow_plain_http: bool = False,
         policy: SendPolicy | None = None,
     ) -> None:
         self._secret = account if isinstance(account, bytes) else bytes(account.key)
         self._connection = connection
+        self._chain_id = chain_id
         self._contract = canonical_contract() if contract is None else contract
         self._policy = policy
         self._limits = {limit.token: limit for limit in limits}
@@ -77,6 +80,7 @@ class Payer:
             sign=self._sign,
             chain_id=lambda: self.wallet.chain_id,
             allow_plain_http=allow_plain_http,
+            only_chain_id=chain_id,
         )
 
     def close(self) -> None:
@@ -211,7 +215,9 @@ class Payer:
                 hint="Name an Ethereum node with --rpc or CHANNELPAY_RPC.",
             )
         if isinstance(connection, str):
-            connection = connect(connection)
+            connection = connect(connection, expected_chain_id=self._chain_id)
+        elif self._chain_id is not None:
+            connection.require_chain(self._chain_id)
         account = Account.from_key(self._secret)
         return Wallet(
             connection, account, self._contract, self.state, self._session_keys, self._policy

@@ -120,6 +120,8 @@ class Observer:
     def _adopt(
         self, contract: PaymentChannelsContract, entry: PayerChannel, state: ChannelState
     ) -> None:
+        if state.status is ChannelStatus.ABSENT and self._state.abandon_unsent(entry.channel_id):
+            return
         unknown = entry.open_transaction is None or entry.status is ChannelStatus.ABSENT
         if unknown and state.status is not ChannelStatus.ABSENT:
             self._find_open_transaction(contract, entry)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from channelpay.errors import BudgetExceeded, ConfigError
+from channelpay.errors import BudgetExceeded, ConfigError, WrongChain
 from channelpay.payer.limits import Limits, is_metered
 from channelpay.payer.records import PayerChannel, Sign
 from channelpay.payer.state import PayerState
@@ -30,6 +30,7 @@ class Terms:
     """On whose behalf, and within which limits a session pays.
 
     ``chain_id`` asks the node; it is called only when no open channel settles the question.
+    ``only_chain_id`` is the one chain on which to pay, None for any.
     """
 
     payer: Address
@@ -38,6 +39,7 @@ class Terms:
     sign: Sign = field(repr=False)
     chain_id: Callable[[], int]
     allow_plain_http: bool = False
+    only_chain_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +79,18 @@ class Offer:
 
 def offer_of(terms: Terms, challenge: Challenge) -> Offer | None:
     """None for another method or intent. Raises :class:`InputError` for a malformed one,
-    :class:`ConfigError` and :class:`BudgetExceeded` if contract or limits forbid it.
+    :class:`WrongChain`, :class:`ConfigError` and :class:`BudgetExceeded` if chain, contract or
+    limits forbid it.
     """
     if (challenge.method, challenge.intent) != (METHOD, INTENT):
         return None
     request = SessionRequest.decode(challenge.request)
+    if terms.only_chain_id not in {None, request.deployment.chain_id}:
+        raise WrongChain(
+            f"the site takes payments on chain {request.deployment.chain_id}, and chain"
+            f" {terms.only_chain_id} is meant",
+            hint="If you want to pay there, choose its network with --network.",
+        )
     if request.deployment.contract != terms.contract:
         raise ConfigError(
             f"the site takes payments through the contract"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from channelpay.protocol.eip712 import VoucherSigner
-from channelpay.protocol.types import EPOCH_BYTES, Address, Channel, Deployment
+from channelpay.protocol.types import EPOCH_BYTES, ZERO_ADDRESS, Address, Channel, Deployment
 
 SEED_LABEL = b"channelpay session keys, version 1"
 CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
@@ -39,6 +39,11 @@ class SessionKeys:
     def address(self, deployment: Deployment, channel: Channel) -> Address:
         """The ``authorized_signer`` of such a channel."""
         return self.signer(deployment, channel).address
+
+    def can_sign(self, deployment: Deployment, channel: Channel) -> bool:
+        """Whether the account has the key of this channel: its own, or one of these."""
+        signer = channel.authorized_signer
+        return signer in {ZERO_ADDRESS, self.address(deployment, channel)}
 
     def _key(self, deployment: Deployment, channel: Channel) -> bytes:
         parts = (

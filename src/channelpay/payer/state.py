@@ -106,14 +106,16 @@ class PayerState:
         beside: Reservation | None = None,
     ) -> list[PayerChannel]:
         """The channels between two in one token, in the order in which to use them: where most is
-        signed first, so that few stay open. Each as if ``beside`` had not set anything aside.
+        signed first, so that few stay open; among equals, those in doubt last. Each as if
+        ``beside`` had not set anything aside.
         """
         with self._database.read() as connection:
             found = self._of_pair(connection, deployment, payer, payee, token, beside)
-        return sorted(found, key=lambda entry: entry.signed, reverse=True)
+        return sorted(found, key=lambda entry: (-entry.signed, entry.in_doubt))
 
     def begin_open(self, planned: PayerChannel, *, unless_usable: bool = False) -> bool:
-        """Journal an open before its transaction is sent.
+        """Journal an open before its transaction is sent. False if the very channel is journaled
+        already.
 
         With ``unless_usable``, nothing is journaled and False returned when the same two have a
         usable channel already, or another open is under way: so parallel requests open one channel.
@@ -123,6 +125,8 @@ class PayerState:
             others = self._of_pair(
                 connection, deployment, channel.payer, channel.payee, channel.token
             )
+            if any(other.channel_id == planned.channel_id for other in others):
+                return False
             if unless_usable and any(
                 other.is_usable or self._is_funding(connection, other) for other in others
             ):
@@ -137,6 +141,19 @@ class PayerState:
             channel_id,
             ChannelStatus.ABSENT.value,
         )
+
+    def abandon_unsent(self, channel_id: ChannelId) -> bool:
+        """Forget an open whose process ended before it sent anything. Were it to go on after all,
+        its transaction could not be journaled, and would not leave. Returns whether it was one.
+        """
+        with self._database.write() as connection:
+            deleted = connection.execute(
+                "DELETE FROM channels WHERE channel_id = ? AND status = ? AND funding_until <= ?"
+                " AND open_transaction IS NULL"
+                " AND channel_id NOT IN (SELECT channel_id FROM fundings)",
+                (channel_id, ChannelStatus.ABSENT.value, int(self._clock())),
+            )
+            return deleted.rowcount == 1
 
     def record_open_transaction(self, channel_id: ChannelId, transaction_hash: bytes) -> None:
         self._execute(

@@ -129,15 +129,21 @@ class Wallet(Observer):
     def _reopened(
         self, contract: PaymentChannelsContract, payee: Address, token: Address
     ) -> Channel | None:
-        """The next epoch of a lane that is certainly free."""
+        """The next epoch of a lane that is certainly free, and whose vouchers we can sign. Books
+        that are too old may miss the last one.
+        """
         lanes: dict[bytes, list[PayerChannel]] = defaultdict(list)
         for entry in self._state.channels_to(self.deployment, self.payer, payee, token):
-            lanes[entry.channel.lane].append(entry)
+            if self._session_keys.can_sign(self.deployment, entry.channel):
+                lanes[entry.channel.lane].append(entry)
         for entries in lanes.values():
             last = max((entry.channel for entry in entries), key=lambda channel: channel.epoch)
-            finalized = contract.state(last).status is ChannelStatus.FINALIZED
-            if last.epoch < EPOCH_MAX and finalized:
-                return last.with_epoch(last.epoch + 1)
+            if last.epoch == EPOCH_MAX:
+                continue
+            following = last.with_epoch(last.epoch + 1)
+            found = [state.status for state in contract.states((last, following))]
+            if found == [ChannelStatus.FINALIZED, ChannelStatus.ABSENT]:
+                return following
         return None
 
     def _open_planned(self, planned: PayerChannel) -> PayerChannel:

@@ -30,6 +30,10 @@ def back_up(books: Path, to: Path) -> None:
     copy_books(books, to, _mark)
 
 
+BEGUN = "begun "
+"""What the names of cursors begin with that say where books were begun. A copy begins anew when it
+is first used: a channel that it does not know may be one that the books have sold on since.
+"""
 _SIDE_FILES = ("-wal", "-shm", "-journal")
 Mark = Callable[[sqlite3.Connection], None]
 """Brings a copy to the newest version and marks it as one, each in a transaction of its own."""
@@ -96,6 +100,7 @@ def _copy(books: Path, to: Path, mark: Mark) -> None:
 def _mark(copy: sqlite3.Connection) -> None:
     migrate(copy)
     Ledger(copy).mark_in_doubt()
+    copy.execute("DELETE FROM cursors WHERE substr(name, 1, ?) = ?", (len(BEGUN), BEGUN))
 
 
 def _failed(error: Exception) -> StoreUnavailable:
