@@ -60,7 +60,7 @@ bench: $(DEV) $(BENCH) $(NODE) ## what a voucher and a paid request cost, as rat
 settle-many: $(DEV) $(NODE) ## a thousand channels settled in batches: transactions, gas, time
 	$(RUN) -m scripts.settle_many
 
-chaos: $(DEV) $(NODE) ## kill a site two hundred times while it is paid; on SQLite, then on PostgreSQL
+chaos: $(DEV) $(NODE) ## kill a site two hundred times while it is paid, on both stores; then ten minutes of chain faults and kills together
 	$(RUN) -m scripts.chaos
 
 forge: $(DEV) $(NODE) $(SOLC) ## fuzz and invariant tests of the contract in Solidity

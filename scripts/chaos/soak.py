@@ -265,8 +265,8 @@ class _Play:
             self.elements.jump(event.amount)
 
     def _reorganise(self, event: Event) -> None:
-        """What is sent meanwhile waits: anvil would keep it for good behind a nonce that it does not
-        notice is used again.
+        """What is sent meanwhile waits: anvil would hold it back for good, since it does not notice
+        that the nonces before it are used again.
         """
         for node in self.nodes:
             node.behave(Slow(methods=SEND))

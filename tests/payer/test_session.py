@@ -492,6 +492,19 @@ def test_a_redirect_to_another_origin_pays_that_origin_anew(ground: Ground, site
     assert end.value.value.cost == 1
 
 
+def test_a_channel_whose_open_failed_is_not_presented_again(ground: Ground, site: Site) -> None:
+    failed = ground.open()
+    site.scripted = [refused(402, "payment-required"), refused(409, "transaction-reverted")]
+    site.scripted[0] = replace(site.scripted[0], challenges=(site.challenge(1),))
+
+    answer, paid = ground.pay()
+
+    assert (answer.status, paid) == (409, None)
+    entry = ground.state.channel(failed.channel_id)
+    assert (entry.refused, entry.in_flight) == ("transaction-reverted", 0)
+    assert ground.pay()[0].status == 200
+
+
 def test_a_refusal_for_good_is_the_callers(ground: Ground, site: Site) -> None:
     ground.open()
     ground.pay()

@@ -15,6 +15,7 @@ from typing import Any
 from channelpay.errors import (
     AmountExceedsDeposit,
     BudgetExceeded,
+    ChainReverted,
     ChannelPayError,
     InputError,
     NetworkError,
@@ -222,8 +223,12 @@ class PaymentSession:
             return self._choose(answer) if answer.status == 402 else None
         if asks_to_wait(answer):
             return (yield from self._pause(answer))
-        if answer.status in {402, 410} and self._learn(answer, self._reservation.channel_id):
+        channel_id = self._reservation.channel_id
+        if answer.status in {402, 410} and self._learn(answer, channel_id):
             return self._choose(answer)
+        if answer.code == ChainReverted.code and not self._state.channel(channel_id).presented:
+            # Its open failed, maybe after a reorganisation: the next request has another channel.
+            self._leave(answer.code, channel_id)
         return None
 
     def _follow(self, answer: Answer) -> None:
