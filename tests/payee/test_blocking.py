@@ -100,17 +100,20 @@ async def test_what_was_bought_for_a_cancelled_task_goes_back(
     shop: Shop, thread: PayeeThread
 ) -> None:
     channel = await asyncio.to_thread(_opened, shop, thread)
+    outcomes = []
     for turns in range(12):
         order = _paying(shop, channel, (turns + 1) * PRICE)
         paying = asyncio.ensure_future(thread.pay_async(*order))
         for _ in range(turns):
             await asyncio.sleep(0)
         paying.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await paying
+        await asyncio.wait([paying])
+        # The payee's thread may be done before the task is cancelled.
+        outcomes.append(Outcome.RELEASED if paying.cancelled() else Outcome.CHARGED)
 
-    # Not even begun are those that were cancelled before their first turn.
-    outcomes = [Outcome.RELEASED] * 11
+    # Not even begun is the one that was cancelled before its first turn.
+    assert outcomes.pop(0) is Outcome.RELEASED
+    assert Outcome.RELEASED in outcomes
     await asyncio.to_thread(
         wait_for, lambda: [one.outcome for one in shop.payments(channel)] == outcomes
     )
