@@ -22,7 +22,7 @@ NODE := node_modules/.ready
 SOLC := .solcx/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-web3-7 test-ape check contracts gas bench settle-many chaos forge fuzz halmos slither mutants coverage docs lock clean
+.PHONY: help demo test test-long test-web3-7 test-ape check contracts gas bench settle-many chaos forge fuzz halmos slither mutants coverage docs lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -30,9 +30,15 @@ help: ## this list
 demo: $(DEV) ## a paid site, a payer and a chain on this machine, from open to close
 	$(RUN) scripts/demo.py
 
-test: $(DEV) $(NODE) $(SOLC) ## all tests but Ape's
-	$(RUN) -m pytest -n 2 --dist worksteal
+# Minutes of real processes: nodes that fail, books that are lost, every command of the documentation.
+LONG_TESTS := tests/docs/test_commands.py tests/e2e/test_node_faults.py tests/e2e/test_recovery.py
+
+test: $(DEV) $(NODE) $(SOLC) ## all tests but Ape's and the long ones
+	$(RUN) -m pytest -n 2 --dist worksteal $(addprefix --ignore=,$(LONG_TESTS))
 	node --test tests/js/*.test.mjs
+
+test-long: $(DEV) $(NODE) $(SOLC) ## nodes that fail, books that are lost, every command of the documentation
+	$(RUN) -m pytest -n 2 --dist worksteal $(LONG_TESTS)
 
 test-web3-7: $(WEB3_7) $(NODE) ## chain tests and the main job on the oldest web3 that is supported
 	.venv-web3-7/bin/python -m pytest -n 2 --dist worksteal tests/chain tests/e2e/test_main_job.py
