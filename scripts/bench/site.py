@@ -71,12 +71,13 @@ def payee_of(place: Place, store: str) -> Payee:
         prices=[PriceRule(PATH, PRICE_TEXT)],
         store=store,
         challenge_secret=CHALLENGE_SECRET,
+        watches=False,
     )
 
 
 def follow_once(place: Place, store: Store) -> None:
-    """Have the books know how far the chain is: channels that are entered then, and of which the
-    chain knows nothing, are not asked for.
+    """Have the books know how far the chain is. Nobody follows it after that: it knows nothing of
+    the channels that are paid from.
     """
     contract = PaymentChannelsContract(connect(place.rpc_url), place.deployment)
     terms = Terms(place.deployment, PAYEE, (ETHER,))
