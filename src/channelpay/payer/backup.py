@@ -9,10 +9,10 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from channelpay.payer.database import migrate
 from channelpay.payer.schema import MIGRATIONS
 from channelpay.payer.state import MARKING
 from channelpay.store.backup import copy_books
+from channelpay.store.migration import run_migrations
 
 
 def back_up(books: Path, to: Path) -> None:
@@ -25,7 +25,7 @@ def back_up(books: Path, to: Path) -> None:
 
 def _mark(copy: sqlite3.Connection) -> None:
     copy.execute("BEGIN")
-    migrate(copy, MIGRATIONS)
+    run_migrations(copy, MIGRATIONS)
     for statement in MARKING:
         copy.execute(statement)
     copy.execute("COMMIT")

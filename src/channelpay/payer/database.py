@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
 
-from channelpay.errors import ConfigError, StoreUnavailable
+from channelpay.errors import StoreUnavailable
+from channelpay.store.migration import run_migrations
 
 BUSY_SECONDS = 10.0
 AMOUNT_BYTES = 16
@@ -46,7 +47,7 @@ class Database:
             for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
                 self._connection.execute(f"PRAGMA {setting}")
         with self.write() as connection:
-            migrate(connection, migrations)
+            run_migrations(connection, migrations)
 
     def close(self) -> None:
         with self._lock:
@@ -84,22 +85,6 @@ class Database:
             raise StoreUnavailable(
                 f"{self._path}: {error}", hint="Nothing was signed. Check the file and its disk."
             ) from error
-
-
-def migrate(connection: sqlite3.Connection, migrations: Sequence[Sequence[str]]) -> None:
-    """Run the migrations that a file has not seen, in the caller's transaction. Raises
-    :class:`ConfigError` for a file of an unknown version.
-    """
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > len(migrations):
-        raise ConfigError(
-            f"the books were written by a newer channelpay (version {version})",
-            hint="Upgrade channelpay, or name another file.",
-        )
-    for statements in migrations[version:]:
-        for statement in statements:
-            connection.execute(statement)
-    connection.execute(f"PRAGMA user_version = {len(migrations)}")
 
 
 def _create_private(path: Path) -> None:

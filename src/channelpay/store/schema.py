@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from channelpay.errors import ConfigError
+from channelpay.store.migration import run_migrations
 
 _FIRST = (
     """
@@ -140,16 +140,7 @@ def migrate(connection: sqlite3.Connection) -> None:
     """
     connection.execute("BEGIN IMMEDIATE")
     try:
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version > len(MIGRATIONS):
-            raise ConfigError(
-                f"the books have version {version}, this program knows {len(MIGRATIONS)}",
-                hint="Use the newer channelpay that wrote them.",
-            )
-        for statements in MIGRATIONS[version:]:
-            for statement in statements:
-                connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        run_migrations(connection, MIGRATIONS)
         connection.execute("COMMIT")
     except BaseException:
         connection.execute("ROLLBACK")
