@@ -151,3 +151,28 @@ def test_nobody_is_paid_on_another_chain_than_the_network(
 
     assert done.exit_code == 3
     assert "8453" in done.output
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [((), 1), (("--network", "ethereum"), 3), (("--network", "polygon", "--confirmations", 2), 2)],
+)
+def test_a_site_asks_for_the_confirmations_of_its_network(
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str | int, ...],
+    expected: int,
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(
+        "channelpay.cli.site.serve_paid",
+        lambda _output, serving, *_, **__: asked.append(serving.confirmations),
+    )
+    before, after = options[:2], options[2:]
+
+    done = run(
+        *before, "site", tmp_path, "--token", "eth", "--price", "1", "--rpc", "http://x", *after
+    )
+
+    assert (asked, done.exit_code) == ([expected], 0), done.output

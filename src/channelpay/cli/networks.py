@@ -26,10 +26,6 @@ class Network:
     explorer: str | None = None
     tokens: Mapping[str, str] = field(default_factory=dict)
 
-    def transaction_url(self, transaction_hash: str) -> str | None:
-        """Where a person can look at it."""
-        return None if self.explorer is None else f"{self.explorer}/tx/{transaction_hash}"
-
 
 LOCAL = "local"
 """What ``channelpay dev`` serves."""

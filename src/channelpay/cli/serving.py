@@ -15,6 +15,7 @@ import click
 
 from channelpay.cli.books import Books, store_option
 from channelpay.cli.common import (
+    chosen_network,
     connected,
     expected_chain_id,
     home,
@@ -119,9 +120,8 @@ _OPTIONS: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
     click.option(
         "--confirmations",
         type=click.IntRange(min=1),
-        default=1,
-        show_default=True,
-        help="What an open or top-up needs before it counts.",
+        callback=lambda context, _parameter, number: number or _confirmations(context),
+        help="What an open or top-up needs before it counts (default: that of the network, or 1).",
     ),
     click.option(
         "--risk-channel",
@@ -140,6 +140,11 @@ _OPTIONS: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
     settling_options,
     fee_options,
 ]
+
+
+def _confirmations(context: click.Context) -> int:
+    network = chosen_network(context)
+    return 1 if network is None else network.confirmations
 
 
 @dataclass(frozen=True, slots=True)
