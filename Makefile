@@ -19,6 +19,7 @@ PROVE := .venv-prove/.packages
 BENCH := .venv-bench/.packages
 DOCS := .venv-docs/.ready
 NODE := node_modules/.ready
+WHEELS := .wheels/.ready
 SOLC := .solcx/.ready
 
 .DEFAULT_GOAL := help
@@ -33,7 +34,7 @@ demo: $(DEV) ## a paid site, a payer and a chain on this machine, from open to c
 # Minutes of real processes: nodes that fail, books that are lost, every command of the documentation.
 LONG_TESTS := tests/docs/test_commands.py tests/e2e/test_node_faults.py tests/e2e/test_recovery.py
 
-test: $(DEV) $(NODE) $(SOLC) ## all tests but Ape's and the long ones
+test: $(DEV) $(NODE) $(SOLC) $(WHEELS) ## all tests but Ape's and the long ones
 	$(RUN) -m pytest -n 2 --dist worksteal $(addprefix --ignore=,$(LONG_TESTS))
 	node --test tests/js/*.test.mjs
 
@@ -41,18 +42,19 @@ test-long: $(DEV) $(NODE) $(SOLC) ## nodes that fail, books that are lost, every
 	$(RUN) -m pytest -n 2 --dist worksteal $(LONG_TESTS)
 
 test-web3-7: $(WEB3_7) $(NODE) ## chain tests and the main job on the oldest web3 that is supported
-	.venv-web3-7/bin/python -m pytest -n 2 --dist worksteal tests/chain tests/e2e/test_main_job.py
+	.venv-web3-7/bin/python -m pytest -n 2 --dist worksteal -k "not embedded or main_job" tests/chain tests/e2e/test_main_job.py
 
 test-ape: $(APE) $(SOLC) ## the contract through Ape: compile, test, deploy
 	.venv-ape/bin/ape compile
 	.venv-ape/bin/ape test tests/ape
 	.venv-ape/bin/ape run deploy --network ethereum:local:test
 
-check: $(DEV) ## lint, format, types, import directions
+check: $(DEV) $(NODE) ## lint, format, types, import directions, the types that users see
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy --strict src scripts examples tests
 	.venv/bin/lint-imports
+	PATH="$(CURDIR)/.venv/bin:$$PATH" node_modules/.bin/pyright --verifytypes channelpay --ignoreexternal
 
 contracts: $(DEV) $(SOLC) ## compile contracts/ into the artifacts that the package ships
 	$(RUN) scripts/build_contracts.py
@@ -88,7 +90,7 @@ slither: $(DEV) $(PROVE) $(NODE) $(SOLC) ## static analysis of the contract, aga
 mutants: $(DEV) $(NODE) $(SOLC) ## break one rule of the contract after the other; the tests have to notice
 	$(RUN) -m scripts.mutate --write
 
-coverage: $(DEV) $(NODE) $(SOLC) ## all tests but Ape's, with branch coverage
+coverage: $(DEV) $(NODE) $(SOLC) $(WHEELS) ## all tests but Ape's, with branch coverage
 	.venv/bin/coverage erase
 	.venv/bin/coverage run -m pytest
 	.venv/bin/coverage combine --quiet
@@ -105,7 +107,8 @@ lock: .uv/.ready ## write requirements/*.txt and package-lock.json anew
 	$(COMPILE) --group lock --output-file requirements/uv.txt
 	$(COMPILE) --group build --output-file requirements/build.txt
 	$(COMPILE) pyproject.toml --extra all --group test --group check --output-file requirements/dev.txt
-	$(COMPILE) pyproject.toml --extra all --group web3-7 --output-file requirements/web3-7.txt
+	$(COMPILE) pyproject.toml --extra all --group build --constraint requirements/dev.txt --output-file requirements/wheels.txt
+	$(COMPILE) pyproject.toml --extra all --extra ledger --group web3-7 --output-file requirements/web3-7.txt
 	$(COMPILE) pyproject.toml --extra dev --group ape --output-file requirements/ape.txt
 	$(COMPILE) --group prove --output-file requirements/prove.txt
 	$(COMPILE) --group bench --output-file requirements/bench.txt
@@ -113,7 +116,7 @@ lock: .uv/.ready ## write requirements/*.txt and package-lock.json anew
 	npm install --package-lock-only
 
 clean: ## remove the environments and all that was built
-	rm -rf .uv .venv .venv-web3-7 .venv-ape .venv-prove .venv-bench .venv-docs .solcx node_modules .build .cache .hypothesis .import_linter_cache
+	rm -rf .uv .wheels .venv .venv-web3-7 .venv-ape .venv-prove .venv-bench .venv-docs .solcx node_modules .build .cache .hypothesis .import_linter_cache
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .coverage .coverage.* htmlcov dist
 
 # Set-up. A `.ready` file says that its folder holds what the lock file beside it in the rule asks for.
@@ -137,6 +140,12 @@ clean: ## remove the environments and all that was built
 
 .venv/.ready .venv-web3-7/.ready .venv-ape/.ready .venv-docs/.ready: %/.ready: %/.packages pyproject.toml requirements/build.txt
 	$(UV) pip install --quiet --python $(@D) --no-deps --build-constraints requirements/build.txt --editable .
+	@touch $@
+
+# What a test installs the package from, in an empty environment.
+$(WHEELS): requirements/wheels.txt .uv/.ready
+	rm -rf $(@D)
+	.uv/bin/pip wheel --quiet --require-hashes --wheel-dir $(@D) --requirement $<
 	@touch $@
 
 $(NODE): package-lock.json package.json

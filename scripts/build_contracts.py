@@ -25,6 +25,7 @@ CONTRACTS_DIRECTORY = ROOT / "contracts"
 ARTIFACTS_DIRECTORY = ROOT / "src" / "channelpay" / "chain" / "artifacts"
 TARGETS = {
     "PaymentChannels": "contracts/PaymentChannels.sol",
+    "Payouts": "contracts/Payouts.sol",
     "RevenueSplitter": "contracts/RevenueSplitter.sol",
     "RevenueSplitterFactory": "contracts/RevenueSplitterFactory.sol",
     "TestToken": "contracts/mocks/TestToken.sol",

@@ -22,6 +22,7 @@ from channelpay.chain.contract import Erc20, PaymentChannelsContract
 from channelpay.chain.sender import Sender
 from channelpay.chain.types import ContractCall
 from channelpay.protocol.eip712 import VoucherSigner, sign_close_authorization
+from channelpay.protocol.funding import FundingMethod, SignedAuthorization, open_authorization
 from channelpay.protocol.keccak import keccak256
 from channelpay.protocol.types import NATIVE, ZERO_ADDRESS, Address, Channel, Voucher
 from channelpay.testing import anvil_chain
@@ -155,7 +156,10 @@ class Meter:
         signature = sign_authorization(
             self._connection, self.token, self._payer_account, contract, deposit, nonce
         )
-        return self._contract.open_with_authorization(channel, deposit, NO_DEADLINE, signature)
+        authorization = open_authorization(
+            FundingMethod.EIP3009, self._deployment, channel, deposit, NO_DEADLINE
+        )
+        return self._contract.open_signed(channel, SignedAuthorization(authorization, signature))
 
     def _channel(self, token: Address, lane_salt: bytes) -> Channel:
         return Channel(*self._parties, token, ZERO_ADDRESS, lane_salt + bytes(4))

@@ -13,18 +13,25 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from channelpay.errors import ChannelPayError
     from channelpay.payee import Payee, Payment, PaymentMiddleware, PriceRule
+    from channelpay.payer.budgets import Question
     from channelpay.payer.client import Payer
     from channelpay.payer.httpx import ChannelPayAuth
     from channelpay.payer.limits import Limits
+    from channelpay.payer.offers import Allowed
+    from channelpay.payer.page import Page, get
     from channelpay.payer.records import PayerChannel
+    from channelpay.payer.requests import ChannelPayAdapter, paid_of
     from channelpay.payer.steps import Paid
     from channelpay.protocol.types import NATIVE
 
 __all__ = [
     "NATIVE",
+    "Allowed",
+    "ChannelPayAdapter",
     "ChannelPayAuth",
     "ChannelPayError",
     "Limits",
+    "Page",
     "Paid",
     "Payee",
     "Payer",
@@ -32,13 +39,19 @@ __all__ = [
     "Payment",
     "PaymentMiddleware",
     "PriceRule",
+    "Question",
+    "get",
+    "paid_of",
 ]
 
 _HOMES = {
     "NATIVE": "channelpay.protocol.types",
+    "Allowed": "channelpay.payer.offers",
+    "ChannelPayAdapter": "channelpay.payer.requests",
     "ChannelPayAuth": "channelpay.payer.httpx",
     "ChannelPayError": "channelpay.errors",
     "Limits": "channelpay.payer.limits",
+    "Page": "channelpay.payer.page",
     "Paid": "channelpay.payer.steps",
     "Payee": "channelpay.payee",
     "Payer": "channelpay.payer.client",
@@ -46,6 +59,9 @@ _HOMES = {
     "Payment": "channelpay.payee",
     "PaymentMiddleware": "channelpay.payee",
     "PriceRule": "channelpay.payee",
+    "Question": "channelpay.payer.budgets",
+    "get": "channelpay.payer.page",
+    "paid_of": "channelpay.payer.requests",
 }
 
 

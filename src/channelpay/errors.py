@@ -13,15 +13,20 @@ ChannelPayError
 │   └── NotGenuine                   another contract's code is at an address
 ├── NetworkError                     chain or site not reachable: retry later    exit 3, 503
 │   ├── WrongChain                   the node serves another chain than expected
+│   ├── NodesDisagree                two nodes say different hashes of an old block
 │   ├── StoreUnavailable             the payee's books cannot be written now
 │   ├── NonceTaken                   another process sends with this nonce
 │   ├── RiskLimitReached             too much of a channel is served and not settled
 │   ├── ChainBehind                  the chain was not followed for too long
+│   ├── PayoutDue                    a network owes a member as much as it may
 │   ├── UpstreamDown                 the server behind the proxy gave no answer           502
 │   └── UpstreamSlow                 … did not answer in time                             504
 ├── ChainReverted                    the contract refused a call                 exit 6, 409
 ├── InsufficientFunds                an account cannot pay a deposit or its gas  exit 6
+├── StatementContradicted            a network's statement is not what happened  exit 6, 409
+├── WalletRefused                    a hardware wallet did not sign              exit 4
 ├── BudgetExceeded                   the payer's own limit refuses a payment     exit 4
+├── Declined                         whoever was asked at the terminal said no   exit 4
 └── PaymentRefused                   the payee does not serve for this payment   exit 4, 402
     ├── PaymentRequired              no payment came with the request
     ├── InvalidChallenge             the challenge is not ours, or was changed
@@ -35,7 +40,16 @@ ChannelPayError
     ├── AmountExceedsDeposit         the voucher promises more than the channel holds
     ├── InsufficientBalance          accepted - spent does not cover the price
     ├── TooFewConfirmations          the open or top-up is too fresh                  402
+    ├── GasNotCarried                the payee does not pay the gas of this one
     ├── IdempotencyKeyReused         the key already bought another resource          409
+    ├── PassNotValid                 no pass of this site, or not one for this
+    │   ├── PassEnded                its time is over, or it is used up
+    │   ├── PassNotCovering          it is for other paths
+    │   └── PassSuspended            an old token of it was shown: its owner has to prove itself
+    ├── CouponNotValid               no code of this site
+    │   ├── CouponUsed               it was redeemed, or as often as one payer may
+    │   └── CouponEnded              it is too old, or was revoked
+    ├── TooManyAttempts              one payer sent too many wrong codes              429
     ├── ChannelNotFound              no such channel with this payee                  410
     ├── ChannelClosing               a close is requested                             410
     └── ChannelFinalized             the channel is closed for good                   410
@@ -60,7 +74,7 @@ class ChannelPayError(Exception):
 
     code = "error"
     title = "Error"
-    hint = ""
+    hint: str = ""
     status = 500
     exit_code = 1
     problem = "about:blank"
@@ -69,7 +83,7 @@ class ChannelPayError(Exception):
         self, detail: str = "", *, hint: str | None = None, **context: str | int | bool
     ) -> None:
         super().__init__(detail or self.title)
-        self.detail = detail or self.title
+        self.detail: str = detail or self.title
         self.context = context
         if hint is not None:
             self.hint = hint
@@ -170,6 +184,12 @@ class WrongChain(NetworkError):
     hint = "Point --rpc at a node of the expected chain, or choose that node's with --network."
 
 
+class NodesDisagree(NetworkError):
+    code = "nodes-disagree"
+    title = "Nodes Disagree"
+    hint = "Nothing is believed until they agree. Find out which node is wrong, and leave it out."
+
+
 class StoreUnavailable(NetworkError):
     code = "store-unavailable"
     title = "Books Unavailable"
@@ -191,6 +211,12 @@ class ChainBehind(NetworkError):
     code = "chain-behind"
     title = "Chain Not Followed"
     hint = "Nothing was charged, and nothing is wrong with your channel; try again shortly."
+
+
+class PayoutDue(NetworkError):
+    code = "payout-due"
+    title = "Payout Due"
+    hint = "Try again after the network's next payout; your money is not lost."
 
 
 class UpstreamDown(NetworkError):
@@ -228,6 +254,14 @@ class ChainReverted(ChannelPayError):
         self.error = error
 
 
+class StatementContradicted(ChannelPayError):
+    code = "statement-contradicted"
+    title = "Statement Contradicted"
+    hint = "Keep the file, and ask the network: its signature proves what it said."
+    status = 409
+    exit_code = 6
+
+
 class InsufficientFunds(ChannelPayError):
     code = "insufficient-funds"
     title = "Insufficient Funds"
@@ -235,10 +269,23 @@ class InsufficientFunds(ChannelPayError):
     exit_code = 6
 
 
+class WalletRefused(ChannelPayError):
+    code = "wallet-refused"
+    title = "Wallet Refused"
+    hint = "Nothing was sent. Run it again, and confirm on the device if you agree."
+    exit_code = 4
+
+
 class BudgetExceeded(ChannelPayError):
     code = "budget-exceeded"
     title = "Over Budget"
     hint = "Raise the limit, if you want to pay this much. Nothing was signed."
+    exit_code = 4
+
+
+class Declined(ChannelPayError):
+    code = "declined"
+    title = "Declined"
     exit_code = 4
 
 
@@ -331,11 +378,66 @@ class TooFewConfirmations(PaymentRefused):
     hint = "Wait for the transaction to be confirmed, then send the same request again."
 
 
+class GasNotCarried(PaymentRefused):
+    code = "gas-not-carried"
+    title = "Gas Not Carried"
+    hint = "Send the transaction from your own account, or try again tomorrow. Nothing was sent."
+
+
 class IdempotencyKeyReused(PaymentRefused):
     code = "idempotency-key-reused"
     title = "Idempotency Key Reused"
     hint = "Use a fresh Idempotency-Key for every new purchase."
     status = 409
+
+
+class PassNotValid(PaymentRefused):
+    code = "pass-not-valid"
+    title = "Pass Not Valid"
+    hint = "Pay by voucher, or buy a pass of this site. See: channelpay offers URL"
+
+
+class PassEnded(PassNotValid):
+    code = "pass-ended"
+    title = "Pass Ended"
+    hint = "Pay by voucher, or buy another pass. See: channelpay offers URL"
+
+
+class PassNotCovering(PassNotValid):
+    code = "pass-not-covering"
+    title = "Not Covered by the Pass"
+    hint = "Pay by voucher: the pass is for other paths of this site."
+
+
+class PassSuspended(PassNotValid):
+    code = "pass-suspended"
+    title = "Pass Suspended"
+    hint = "Sign the nonce with the channel's signer key, and send it as Payment-Pass-Proof."
+
+
+class CouponNotValid(PaymentRefused):
+    code = "coupon-not-valid"
+    title = "Coupon Not Valid"
+    hint = "Check the code, and that it is one of this site. Nothing was redeemed."
+
+
+class CouponUsed(CouponNotValid):
+    code = "coupon-used"
+    title = "Coupon Used"
+    hint = "Nothing was redeemed."
+
+
+class CouponEnded(CouponNotValid):
+    code = "coupon-ended"
+    title = "Coupon Ended"
+    hint = "Nothing was redeemed. Ask whoever gave you the code."
+
+
+class TooManyAttempts(PaymentRefused):
+    code = "too-many-attempts"
+    title = "Too Many Attempts"
+    hint = "Wait an hour, then check the code and send it once more."
+    status = 429
 
 
 class ChannelNotFound(PaymentRefused):

@@ -16,12 +16,19 @@ from eth_account import Account
 from channelpay.chain import endpoint as endpoint_module
 from channelpay.chain import endpoints as endpoints_module
 from channelpay.chain.connection import Connection, NodeRefused, checksum, connect
-from channelpay.chain.endpoints import Endpoints, NodesDisagree
+from channelpay.chain.endpoints import Endpoints
 from channelpay.chain.types import ContractCall
-from channelpay.errors import ChainReverted, ConfigError, NetworkError, WrongChain
+from channelpay.errors import (
+    ChainReverted,
+    ConfigError,
+    NetworkError,
+    NodesDisagree,
+    WrongChain,
+)
 from channelpay.protocol.types import Address
-from channelpay.testing import DevChain
+from channelpay.testing import DevChain, anvil_chain
 from channelpay.testing.clock import FakeClock
+from channelpay.testing.furnished import FurnishedChain, furnish
 from tests.support.chains import Json, Refused, fake_node
 from tests.support.rpc_faults import (
     MALFORMED,
@@ -42,6 +49,13 @@ from tests.support.rpc_faults import (
 ANYBODY = Address(b"\x11" * 20)
 AFTER_SURVEY = endpoints_module.SURVEY_SECONDS + 1
 AFTER_ALL_PAUSES = endpoint_module.PAUSE_SECONDS_MAX + 1
+
+
+@pytest.fixture(scope="module")
+def whole_chain() -> Iterator[FurnishedChain]:
+    """Of one kind: whatever is wrong with a node is made in front of it."""
+    with anvil_chain() as chain:
+        yield furnish(chain)
 
 
 @pytest.fixture

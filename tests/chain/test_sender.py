@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 from eth_account import Account
@@ -12,8 +13,9 @@ from eth_account import Account
 from channelpay.chain.connection import Connection, NodeRefused, checksum, connect
 from channelpay.chain.contract import PaymentChannelsContract
 from channelpay.chain.sender import NotConfirmed, Sender, SendPolicy
-from channelpay.chain.types import ContractCall
+from channelpay.chain.types import ContractCall, Progress
 from channelpay.errors import BudgetExceeded, ChainReverted, InsufficientFunds
+from channelpay.protocol.keccak import keccak256
 from channelpay.protocol.text import to_hex
 from channelpay.protocol.types import NATIVE, ZERO_ADDRESS, Address, Channel
 from channelpay.testing import DevChain
@@ -267,6 +269,39 @@ def test_waiting_counts_confirmations_from_the_transactions_own_block(
     assert sender.wait(transaction_hash, payment()).transaction_hash == transaction_hash
 
 
+def test_a_listener_hears_of_a_transaction_before_it_leaves_and_of_each_confirmation(
+    chain: DevChain, connection: Connection
+) -> None:
+    heard: list[tuple[int, int]] = []
+
+    def listen(progress: Progress) -> None:
+        heard.append((progress.depth, progress.needed))
+        if progress.depth == 0:
+            assert not connection.has_transaction(progress.transaction_hash)
+        elif progress.depth < progress.needed:
+            chain.mine(1)
+
+    sender_of(connection, chain.accounts[0], SendPolicy(3, listener=listen)).send(payment())
+
+    assert heard == [(0, 3), (1, 3), (2, 3), (3, 3)]
+
+
+def test_a_trial_says_what_sending_would_cost_and_sends_nothing(
+    chain: DevChain, connection: Connection, contract: PaymentChannelsContract
+) -> None:
+    sender = sender_of(connection, chain.accounts[0])
+    before = connection.latest_block().number
+
+    trial = sender.trial(payment())
+    with pytest.raises(ChainReverted):
+        sender.trial(hopeless(contract, sender.address))
+    with pytest.raises(InsufficientFunds):
+        sender.trial(payment(connection.balance_wei(sender.address)))
+
+    assert (trial.gas, connection.latest_block().number) == (21_000, before)
+    assert 0.8 < trial.cost_wei / sender.send(payment()).fee_wei < 1.25
+
+
 def test_waiting_survives_a_node_that_fails_in_between(chain: DevChain) -> None:
     failures: list[str] = []
 
@@ -285,3 +320,44 @@ def test_a_key_never_shows(chain: DevChain, connection: Connection) -> None:
     account = chain.accounts[0]
     shown = repr(vars(sender_of(connection, account))) + repr(account)
     assert account.private_key.hex() not in shown
+
+
+def losing_the_first(method: str, params: list[Json], forward: Forward, lost: list[bytes]) -> Json:
+    """A node that takes a transaction and forgets it, once."""
+    if method == "eth_sendRawTransaction" and not lost:
+        lost.append(bytes.fromhex(params[0][2:]))
+        return to_hex(keccak256(lost[0]))
+    return forward()
+
+
+@pytest.mark.parametrize("waits_for", [0, 1])
+def test_a_transaction_that_the_node_lost_is_sent_again_and_leaves_no_gap(
+    chain: DevChain, monkeypatch: pytest.MonkeyPatch, waits_for: int
+) -> None:
+    """Whichever one waits for: what comes behind it has the next nonce."""
+    monkeypatch.setattr("channelpay.chain.sender._LOOK_SECONDS", 0.05)
+    lost: list[bytes] = []
+    with fake_node(chain.rpc_url, partial(losing_the_first, lost=lost)) as url:
+        connection = connect(url)
+        sender = sender_of(connection, chain.accounts[0], SendPolicy(deadline_seconds=20))
+        nonce = connection.used_nonces(sender.address)
+        hashes = [sender.submit(payment()) for _ in range(1 + waits_for)]
+        sender.wait(hashes[waits_for], payment())
+
+    assert keccak256(lost[0]) == hashes[0]
+    assert connection.used_nonces(sender.address) == nonce + 1 + waits_for
+
+
+def test_what_a_reorganisation_took_back_is_sent_again_before_the_next_one(
+    chain: DevChain, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("channelpay.chain.sender._LOOK_SECONDS", 0.05)
+    sender = sender_of(connection, chain.accounts[0], SendPolicy(deadline_seconds=20))
+    nonce, before = connection.used_nonces(sender.address), chain.snapshot()
+    sender.send(payment(5))
+    chain.revert(before)
+
+    sender.send(payment(7))
+
+    assert connection.used_nonces(sender.address) == nonce + 2
+    assert connection.balance_wei(RECEIVER) == 12

@@ -14,7 +14,6 @@ from channelpay.chain.sender import Sender
 from channelpay.cli import channel
 from channelpay.cli.output import Output
 from channelpay.errors import ChainReverted, NotFound
-from channelpay.payer.client import Payer
 from channelpay.payer.closing import Closed
 from channelpay.payer.wallet import Wallet
 from channelpay.protocol.text import checksum_address, to_hex
@@ -266,9 +265,10 @@ def test_a_payees_word_is_no_refund(
 ) -> None:
     channel_id = opened(run, node, "--deposit", "1")["channelId"]
     claimed = Closed(SimpleNamespace(), b"\x07" * 32)  # type: ignore[arg-type]
-    monkeypatch.setattr(Payer, "close_channel", lambda *_: claimed)
+    monkeypatch.setattr("channelpay.payer.httpx.run_bare", lambda *_: claimed)
+    monkeypatch.setattr("channelpay.payer.wallet.CLOSE_SEEN_SECONDS", 0.1)
 
-    result = run("channel", "close", channel_id)
+    result = run("channel", "close", channel_id, "--url", "http://127.0.0.1:1/page")
 
     assert (result.exit_code, result.stdout) == (3, "")
     problem = json.loads(result.stderr)

@@ -9,13 +9,16 @@ from pathlib import Path
 import pytest
 
 from channelpay.cli.config import CONFIG_BYTES_MAX, Config, read_config
+from channelpay.cli.limits import DEFAULTS, TokenBudget, default_budget
 from channelpay.cli.networks import WELL_KNOWN
 from channelpay.errors import ConfigError
 from channelpay.protocol.parse import parse_address
 from channelpay.protocol.text import checksum_address
+from channelpay.protocol.types import NATIVE
 from channelpay.testing.furnished import FurnishedChain
 from tests.cli.conftest import Run
 
+BUDGET = 'request = "0.1"\norigin_day = "0.2 ETH"\nday = "0.3"\n'
 SECRET_URL = "https://node.example/v2/secret-key"
 
 
@@ -66,6 +69,20 @@ def test_a_network_of_ones_own_is_described(tmp_path: Path) -> None:
         '[networks.base.tokens]\nusdc = "0x12"',
         '[networks.base.tokens]\neth = "0x0000000000000000000000000000000000000001"',
         "[networks]\nbase = 1",
+        "budget = 1",
+        "[budget]\nlimit = 1",
+        '[budget]\npayees = "0x12"',
+        '[budget]\npayees = ["0x12"]',
+        "[budget]\ncontracts = [1]",
+        '[budget]\norigins = ["site.example"]',
+        f"[budget.dai]\n{BUDGET}",
+        f"[budget.0x12]\n{BUDGET}",
+        '[budget.eth]\nrequest = "1"\nday = "1"',
+        f"[budget.eth]\n{BUDGET}total = 1.5",
+        f"[budget.eth]\n{BUDGET}total = 1",
+        f'[budget.eth]\n{BUDGET}total = "1e3"',
+        f'[budget.eth]\n{BUDGET}total = "-1"',
+        f'[budget.eth]\n{BUDGET}week = "1"',
     ],
 )
 def test_what_makes_no_sense_is_refused_with_the_place(tmp_path: Path, text: str) -> None:
@@ -75,6 +92,26 @@ def test_what_makes_no_sense_is_refused_with_the_place(tmp_path: Path, text: str
         read_config(path)
 
     assert str(path) in raised.value.detail
+
+
+def test_a_budget_is_by_name_or_address_of_a_token(tmp_path: Path) -> None:
+    usdc = WELL_KNOWN["base"].tokens["usdc"]
+    lists = f'payees = ["{usdc}"]\norigins = ["https://site.example"]'
+    for name in ("usdc", usdc):
+        text = f"[budget]\n{lists}\n[budget.{name}]\n{BUDGET}"
+        budget = read_config(written(tmp_path, text)).budget
+        expected = TokenBudget("0.1", "0.2 ETH", "0.3")
+        assert budget.of(parse_address(usdc), WELL_KNOWN["base"]) == expected
+        assert budget.of(NATIVE, WELL_KNOWN["base"]) is None
+        assert budget.payees == frozenset({parse_address(usdc)})
+        assert budget.origins == frozenset({"https://site.example:443"})
+
+
+def test_without_a_budget_there_are_small_limits_for_well_known_money_alone() -> None:
+    base = WELL_KNOWN["base"]
+    assert default_budget(NATIVE, None) == DEFAULTS["eth"]
+    assert default_budget(parse_address(base.tokens["usdc"]), base) == DEFAULTS["usdc"]
+    assert default_budget(parse_address(base.tokens["usdc"]), None) is None
 
 
 def test_a_url_is_never_repeated(tmp_path: Path) -> None:
@@ -119,6 +156,17 @@ def test_what_init_shows_is_what_is_known(run: Run, home: Path, name: str) -> No
     (home / "config.toml").write_text(f'network = "{name}"\n{settled}')
     assert tomllib.loads(settled)
     assert read_config(home / "config.toml") == Config(network=name)
+
+
+def test_the_budget_that_init_shows_can_be_read(run: Run, home: Path) -> None:
+    run("init")
+    text = (home / "config.toml").read_text()
+    shown = text[text.index("# [budget]") :].partition("\n\n")[0].splitlines()
+    told = [line.removeprefix("# ") for line in shown if "…" not in line]
+    (home / "config.toml").write_text("\n".join(told))
+
+    limits = read_config(home / "config.toml").budget.tokens["eth"]
+    assert limits.request == DEFAULTS["eth"].request
 
 
 def test_init_leaves_a_file_alone(run: Run, home: Path) -> None:
@@ -167,7 +215,7 @@ def test_a_site_asks_for_the_confirmations_of_its_network(
     asked: list[int] = []
     monkeypatch.setattr(
         "channelpay.cli.site.serve_paid",
-        lambda _output, serving, *_, **__: asked.append(serving.confirmations),
+        lambda _output, serving, *_, **__: asked.append(serving.confirmations.default),
     )
     before, after = options[:2], options[2:]
 

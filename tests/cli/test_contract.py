@@ -98,6 +98,36 @@ def test_deploy_says_what_it_cost(run: Run, chain: DevChain) -> None:
     assert (members["name"], members["chainId"]) == ("PaymentChannels", 31337)
 
 
+@pytest.mark.parametrize("name", ["payment-channels", FACTORY])
+def test_a_dry_run_says_what_a_deployment_would_cost_without_a_password(
+    run: Run, chain: DevChain, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the deployer is missing, the creation cannot be tried: then by its size."""
+    missing = not connect(chain.rpc_url).code(DEPLOYER)
+    with monkeypatch.context() as patch:
+        patch.delenv("CHANNELPAY_PASSWORD")
+        done = run("contract", "deploy", name, "--dry-run")
+    told = json.loads(done.stdout)
+    assert (done.exit_code, sent(chain)) == (10, 0)
+
+    gas = printed(run, "deploy", name)["gasUsed"]
+
+    expected = {"fundDeployer": True, "deploy": False} if missing else {"deploy": True}
+    assert {one["purpose"]: one["tried"] for one in told["transactions"]} == expected
+    assert gas <= told["transactions"][-1]["gas"] <= 1.1 * gas
+
+
+def test_a_dry_run_of_what_is_there_says_so_and_of_what_nobody_can_pay_too(
+    run: Run, chain: DevChain
+) -> None:
+    assert run("account", "import", "poor", input="11" * 32).exit_code == 0
+    poor = run("contract", "deploy", "--account", "poor", "--dry-run")
+    printed(run, "deploy", "--account", "dev")
+    again = run("contract", "deploy", "--dry-run")
+    assert (poor.exit_code, poor.stdout) == (6, "")
+    assert (again.exit_code, json.loads(again.stdout)["alreadyThere"]) == (10, True)
+
+
 def test_what_is_there_needs_no_account(run: Run, sender: Sender, home: Path) -> None:
     deploy(sender)
     for file in (home / "keystore").iterdir():

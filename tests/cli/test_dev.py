@@ -13,12 +13,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 from urllib.request import Request, urlopen
 
 import pytest
 from click.testing import CliRunner
 
+from channelpay.chain import keystore
 from channelpay.chain.connection import connect
 from channelpay.chain.contract import Erc20, PaymentChannelsContract
 from channelpay.cli.root import cli
@@ -87,7 +90,7 @@ def test_a_signal_ends_it_with_exit_code_0_and_no_more_output(
             rpc_call(members["rpcUrl"], "eth_chainId")
 
 
-def test_a_person_gets_a_table_with_whole_keys_marked_as_public() -> None:
+def test_a_person_gets_tables_of_80_columns_with_whole_keys_marked_as_public() -> None:
     main, side = pty.openpty()
     process = subprocess.Popen([*PROGRAM, "--port", "0"], stdout=side, env=narrow_terminal())
     os.close(side)
@@ -99,8 +102,9 @@ def test_a_person_gets_a_table_with_whole_keys_marked_as_public() -> None:
         os.close(main)
     assert "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80" in text
     assert "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266" in text
-    assert "10000 ETH, 1000000 TUSD" in text
+    assert "10000 ETH and 1000000 TUSD" in text
     assert "public test keys" in text
+    assert max(map(len, re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines())) <= 80
 
 
 def narrow_terminal() -> dict[str, str]:
@@ -182,6 +186,17 @@ def test_the_faucet_gives_ether_and_tokens_every_time(steer: Steer) -> None:
         "balance": str(5 * ETHER),
         "tokenBalance": str(TOKEN * 7 // 4),
     }
+
+
+def test_the_faucet_knows_the_accounts_of_the_keystore(
+    steer: Steer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHANNELPAY_HOME", str(tmp_path))
+    monkeypatch.setenv("ETH_ACCOUNT_KDF", "pbkdf2")
+    address = keystore.create(tmp_path, "alice", "for tests only")
+
+    assert steer("faucet", "alice")["address"] == "0x" + address.hex()
+    assert problem("faucet", "bob") == (5, ANY)
 
 
 def test_status_tells_of_block_time_accounts_and_channels(

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import select
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +21,9 @@ import pytest
 from click.testing import Result
 
 from channelpay.cli import pay
+from channelpay.cli.limits import BudgetSettings, TokenBudget
+from channelpay.cli.output import Output
+from channelpay.errors import ConfigError
 from channelpay.payer import records
 from channelpay.payer.client import Payer
 from channelpay.payer.limits import Limits
@@ -157,10 +164,6 @@ def test_a_price_over_the_limit_is_said_in_units_of_the_token(
     assert ground.state.channel(channel.channel_id).signed == 0
 
 
-def test_without_max_nothing_is_paid(run: Run, server: _Server, channel: PayerChannel) -> None:
-    assert run("pay", f"{server.url}/a").exit_code == 4
-
-
 def test_without_a_channel_and_a_deposit_nothing_is_opened(
     run: Run, server: _Server, ground: Ground
 ) -> None:
@@ -263,11 +266,12 @@ def test_content_that_breaks_off_leaves_no_file(
 def test_the_options_are_the_payers_limits(
     deposit: str | None, deposit_max: str | None, expected: Limits
 ) -> None:
-    assert pay._Wish("1", deposit, deposit_max).limits(records.ETHER) == expected
+    options = {"request": "1", "deposit": deposit, "channel": deposit_max}
+    assert pay._Wish(options).limits(records.ETHER) == expected
 
 
 def test_the_limit_of_a_metered_response_is_an_option_of_its_own() -> None:
-    limits = pay._Wish("1", None, None, "3").limits(records.ETHER)
+    limits = pay._Wish({"request": "1", "metered": "3"}).limits(records.ETHER)
     assert (limits.price_max, limits.metered_max) == (ETHER, 3 * ETHER)
 
 
@@ -442,3 +446,135 @@ def test_content_that_does_not_decode_is_an_error_of_ours(
     monkeypatch.setattr(_Handler, "end_headers", say_gzip)
     result = run("pay", f"{server.url}/a")
     assert (result.exit_code, type(result.exception)) == (3, SystemExit)
+
+
+# --- the budget ----------------------------------------------------------------------------------
+
+
+def settings(home: Path, **limits: str) -> None:
+    told = {"request": "0.00001", "origin_day": "0.0001", "day": "0.001", **limits}
+    text = "".join(f'{name} = "{amount}"\n' for name, amount in told.items())
+    (home / "config.toml").write_text(f"[budget.eth]\n{text}")
+
+
+def at_a_terminal(*arguments: str, answers: str) -> tuple[int, str]:
+    """The program's exit code, and what it shows while somebody types an answer to each prompt."""
+    screen, end = pty.openpty()
+    program = (sys.executable, "-c", "from channelpay.cli import main; main()", *arguments)
+    with os.fdopen(end, "wb") as keyboard:
+        process = subprocess.Popen(program, stdin=keyboard, stdout=keyboard, stderr=keyboard)
+    shown, deadline = b"", time.monotonic() + 60
+    while process.poll() is None or select.select([screen], [], [], 0)[0]:
+        assert time.monotonic() < deadline, shown
+        if not select.select([screen], [], [], 0.1)[0]:
+            continue
+        try:
+            shown += os.read(screen, 4096)
+        except OSError:  # The program has ended.
+            break
+        if answers and shown.rstrip().endswith(b"[n]:"):
+            os.write(screen, answers[:1].encode() + b"\n")
+            answers = answers[1:]
+    os.close(screen)
+    return process.wait(timeout=60), shown.decode()
+
+
+def test_a_small_page_is_paid_without_any_limit_named_and_a_dear_one_is_refused(
+    run: Run, server: _Server, ground: Ground
+) -> None:
+    ground.open(deposit=ETHER)
+    server.site.prices[f"{server.url}/dear"] = 100 * UNIT
+    assert run("pay", f"{server.url}/small").exit_code == 0
+    refused = run("pay", f"{server.url}/dear")
+    assert refused.exit_code == 4
+    assert "it costs 0.0001 ETH, and the limit is 0.00002 ETH" in refused.stderr
+    assert "--max 0.0001" in refused.stderr
+    (entry,) = ground.state.channels(ground.payer)
+    assert entry.spent == UNIT
+
+
+def test_many_small_pages_are_not_paid_without_end(
+    run: Run, server: _Server, home: Path, ground: Ground
+) -> None:
+    settings(home, origin_day="0.000002")
+    ground.open(deposit=ETHER)
+    urls = [f"{server.url}/{name}" for name in "abc"]
+    refused = run("pay", *urls)
+    assert (refused.exit_code, refused.stdout) == (4, "content of /a\ncontent of /b\n")
+    assert "limit for this origin today is 0.000002 ETH, of which 0.000002 ETH is used" in (
+        refused.stderr
+    )
+    assert "--max-day 0.000003" in refused.stderr
+    assert run("pay", urls[2], "--max-day", "0.000003").exit_code == 0
+
+
+def test_beyond_a_limit_a_person_is_asked_once_for_each_url(
+    server: _Server, home: Path, ground: Ground
+) -> None:
+    settings(home, day="0 ETH")
+    ground.open(deposit=ETHER)
+    code, shown = at_a_terminal("pay", f"{server.url}/a", answers="n")
+    assert (code, server.site.highest) == (4, {})
+    assert "it costs 0.000001 ETH, and the limit" in shown
+    code, shown = at_a_terminal("pay", f"{server.url}/a", f"{server.url}/a", answers="y")
+    assert (code, shown.count("content of /a")) == (0, 2), shown
+
+
+def test_always_is_for_this_origin_today_and_for_programs_too(
+    run: Run, server: _Server, home: Path, ground: Ground
+) -> None:
+    settings(home, request="0")
+    ground.open(deposit=ETHER)
+    code, _ = at_a_terminal("pay", f"{server.url}/a", answers="a")
+    assert code == 0
+    assert run("pay", f"{server.url}/b").exit_code == 0
+    server.site.prices[f"{server.url}/dear"] = 2 * UNIT
+    assert run("pay", f"{server.url}/dear").exit_code == 4
+
+
+def test_who_is_not_listed_in_the_settings_is_not_paid(
+    run: Run, server: _Server, home: Path, ground: Ground
+) -> None:
+    (home / "config.toml").write_text('[budget]\norigins = ["https://site.example"]\n')
+    ground.open()
+    refused = run("pay", f"{server.url}/a", "--max", "1")
+    assert (refused.exit_code, "not among those" in refused.stderr) == (4, True)
+
+
+def test_the_settings_open_a_channel_where_no_option_does() -> None:
+    budget = TokenBudget("1", "2", "3", total="4", metered="5", deposit="6", channel="7")
+    wish = pay._Wish({"request": "0.5"}, BudgetSettings({"eth": budget}))
+    assert wish.limits(records.ETHER) == Limits(
+        NATIVE,
+        price_max=ETHER // 2,
+        deposit_max=7 * ETHER,
+        deposit=6 * ETHER,
+        top_up=6 * ETHER,
+        total_max=4 * ETHER,
+        metered_max=5 * ETHER,
+        day_max=3 * ETHER,
+        origin_day_max=2 * ETHER,
+    )
+
+
+def test_an_amount_in_another_unit_is_refused() -> None:
+    wish = pay._Wish({}, BudgetSettings({"eth": TokenBudget("1 USDC", "2", "3")}))
+    with pytest.raises(ConfigError, match="in USDC, and the token is ETH"):
+        wish.limits(records.ETHER)
+
+
+def test_budget_shows_what_was_spent_and_what_is_left(
+    run: Run, server: _Server, home: Path, ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings(home, total="1")
+    ground.open(deposit=ETHER)
+    run("pay", f"{server.url}/a", f"{server.url}/b")
+    (shown,) = json.loads(run("budget").stdout)
+    assert (shown["symbol"], shown["paid"], shown["promised"]) == ("ETH", *2 * [str(2 * UNIT)])
+    assert shown["limits"]["originDay"] == str(100 * UNIT)
+    assert shown["left"] == str(100 * UNIT), "at another origin"
+    (origin,) = shown["origins"]
+    assert (origin["origin"], origin["left"]) == (server.url, str(98 * UNIT))
+    monkeypatch.setattr(Output, "of_process", classmethod(lambda cls: cls(as_json=False)))
+    table = run("budget").stdout
+    assert (server.url in table, "0.000098 ETH" in table) == (True, True)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from channelpay.cli.consent import DRY_RUN_PASSED
 from channelpay.cli.watch import watch
 from channelpay.protocol.text import to_hex
 from channelpay.protocol.types import ChannelStatus
@@ -66,7 +67,7 @@ def friend(
 
 
 def plans(result: Result) -> Any:
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == DRY_RUN_PASSED, result.output
     return json.loads(result.stdout)
 
 

@@ -698,8 +698,8 @@ def _value(channel: Channel, amount: int) -> int:
 
 @pytest.mark.hypothesis
 def test_the_contract_does_what_the_model_does() -> None:
-    # A run of fifty steps is worth several examples of other tests, and takes as long.
-    examples = settings().max_examples // 5
+    # A run of fifty steps is worth ten examples of other tests, and takes as long.
+    examples = settings().max_examples // 10
     run_state_machine_as_test(
         ContractMachine, settings=settings(stateful_step_count=STEPS, max_examples=examples)
     )

@@ -183,8 +183,8 @@ class SplitterMachine(RuleBasedStateMachine):
 
 @pytest.mark.hypothesis
 def test_every_share_is_exact_in_any_order() -> None:
-    # A run of thirty steps is worth several examples of other tests, and takes as long.
-    examples = settings().max_examples // 8
+    # A run of thirty steps is worth fifteen examples of other tests, and takes as long.
+    examples = settings().max_examples // 15
     run_state_machine_as_test(
         SplitterMachine, settings=settings(stateful_step_count=STEPS, max_examples=examples)
     )

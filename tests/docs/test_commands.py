@@ -4,7 +4,6 @@ home and folder. What they show is what is shown.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,11 +12,10 @@ import pytest
 from channelpay.protocol.text import to_hex
 from channelpay.testing import embedded_chain, furnish
 from channelpay.testing.furnished import FurnishedChain
-from tests.docs.blocks import Block, blocks_of, granted
-from tests.docs.terminal import Done, Terminal, terminal
+from scripts.docs.blocks import DOCS, Block, blocks_of, granted, pages_before
+from scripts.docs.follow import check_picture, check_shown, follow
+from scripts.docs.terminal import Done, Terminal, terminal
 
-REPOSITORY = Path(__file__).parents[2]
-DOCS = REPOSITORY / "docs"
 FOLDERS = ("tutorials", "how-to")
 BESIDE = ("nodes.md", "proxy.md", "recovery.md", "settlement.md", "stores.md", "testing.md")
 """How-to pages that are not in a folder of such pages."""
@@ -28,22 +26,13 @@ PAGES = [
 ACCOUNTS = ("reader", "publisher", "gas")
 """Who is in the keystore of a page that takes a chain for granted."""
 NOT_RUN = {
+    "how-to/accounts.md": 2,
     "recovery.md": 1,
     "stores.md": 1,
     "tutorials/index.md": 1,
     "tutorials/test-your-site.md": 1,
 }
 """How many blocks of each page no test can run; each says why where it stands."""
-STANDS_FOR = {
-    "/mnt/backup/": "$HOME/",
-    "21000000": "0",
-    "CHANNEL": "$(channelpay channel list --json | sed -E 's/.*nelId[^x]*(0x[0-9a-f]+).*/\\1/')",
-    "https://rpc.example/v1/KEY": "$CHANNELPAY_RPC",
-    "YOUR_ADDRESS": "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC",
-}
-"""What a reader has to put in."""
-_LONG_HEX = re.compile(r"0x[0-9a-fA-F]{8,}(?:…[0-9a-fA-F]+)?")
-_RULE = re.compile(r"[─━═]+")
 
 
 @pytest.fixture
@@ -65,9 +54,8 @@ def test_the_page_does_what_it_says(
             _keep_accounts(opened)
         if taken == "channel":
             _open_a_channel(opened)
-        if taken.startswith("after "):
-            _follow(opened, blocks_of(DOCS / taken.removeprefix("after ")))
-        _follow(opened, blocks_of(DOCS / page))
+        for one in (*pages_before(DOCS / page), DOCS / page):
+            _follow(opened, one)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -92,41 +80,14 @@ def test_there_are_pages() -> None:
     assert len(PAGES) >= 5
 
 
-def _follow(opened: Terminal, blocks: list[Block]) -> None:
-    done = Done(0, "")
-    for block in blocks:
-        if block.is_file:
-            opened.save(str(block.title), block.text)
-        elif block.is_output:
-            assert re.search(_pattern(block.text), _comparable(done.output), re.DOTALL), done.output
-        elif block.is_typed and not block.reason_not_to_run:
-            done = _type(opened, block)
+def _follow(opened: Terminal, page: Path) -> None:
+    def check(block: Block, done: Done) -> None:
+        if block.is_picture:
+            check_picture(page.parent / block.text, done)
+        else:
+            check_shown(block, done)
 
-
-def _type(opened: Terminal, block: Block) -> Done:
-    typed = (opened.folder / block.typed_file).read_text() if block.typed_file else None
-    commands = block.text
-    for word, meaning in STANDS_FOR.items():
-        escaped = meaning.replace("\\", r"\\")
-        commands = re.sub(rf"(?<![A-Z_]){word}(?![A-Z_])", escaped, commands)
-    if block.stays:
-        done = opened.start(commands, typed)
-        assert done.code is None, done.output
-    else:
-        done = opened.run(commands, typed)
-        assert done.code == block.exit_code, f"{block.text}\n{done.output}"
-    return done
-
-
-def _pattern(shown: str) -> str:
-    parts = re.split(r" ?(?<!0x)… ?", _comparable(shown))
-    return ".*?".join(map(re.escape, parts))
-
-
-def _comparable(output: str) -> str:
-    """Without what differs from run to run: ids, and how wide a table is for them."""
-    without_ids = _LONG_HEX.sub("0x…", output)
-    return " ".join(_RULE.sub("─", without_ids).split())
+    follow(opened, blocks_of(page), check)
 
 
 def _variables(chain: FurnishedChain) -> dict[str, str]:

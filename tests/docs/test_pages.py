@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from channelpay.cli.site import site
-from channelpay.payee.prices import Price, PriceFile, PriceTable
+from channelpay.payee.amounts import Price
+from channelpay.payee.prices import PriceFile, PriceTable
 from channelpay.payee.request import Request
 from channelpay.payee.terms import ETHER, Token
 from channelpay.protocol.parse import parse_address
@@ -88,6 +89,16 @@ def test_the_commands_of_the_price_page_name_options_that_there_are() -> None:
 
         assert (program, command) == ("channelpay", "site")
     assert len(lines) == 2
+
+
+@pytest.mark.parametrize("kind", ["tutorials", "how-to", "explanation", "reference"])
+def test_the_first_page_of_a_kind_leads_to_all_of_it(kind: str) -> None:
+    folder = REPOSITORY / "docs" / kind
+    links = set(re.findall(r"\]\(([^)#]+)", (folder / "index.md").read_text()))
+    beside = {"how-to": ("frameworks", "prices", "proxy", "recovery", "settlement", "stores")}
+
+    assert {page.name for page in folder.glob("*.md")} - {"index.md"} <= links
+    assert {f"../{name}.md" for name in beside.get(kind, ())} <= links
 
 
 def test_every_module_that_the_architecture_names_exists() -> None:

@@ -1,4 +1,4 @@
-"""Each line of docs/safety.md names a test that there is."""
+"""Each line of docs/safety.md names a test that there is; so does what docs/privacy.md says."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = (REPOSITORY / "docs" / "safety.md").read_text()
+PRIVACY = (REPOSITORY / "docs" / "privacy.md").read_text()
 _TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 
 
@@ -32,4 +33,5 @@ def test_every_line_names_its_test() -> None:
 def test_every_test_that_is_named_exists() -> None:
     named = _TEST.findall(PAGE)
     assert len(named) >= len(lines())
+    named += _TEST.findall(PRIVACY)
     assert [f"{file}::{name}" for file, name in named if not exists(file, name)] == []

@@ -18,6 +18,29 @@ REPOSITORY = Path(__file__).parents[2]
 _SECONDS = 60
 
 
+class Program:
+    """A program that runs: one talks to it by its standard input and output."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+
+    def line(self) -> str:
+        """Its next line."""
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
+
+    def type(self, text: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(text)
+        self.process.stdin.flush()
+
+    def rest(self) -> str:
+        """The rest of what it prints; it has to succeed."""
+        output, _ = self.process.communicate(timeout=_SECONDS)
+        assert self.process.returncode == 0, output
+        return output
+
+
 @dataclass(frozen=True)
 class Workplace:
     """A folder to run programs in, with the environment variables that they are given."""
@@ -39,6 +62,23 @@ class Workplace:
         )
         assert done.returncode == 0, done.stderr
         return done
+
+    @contextmanager
+    def started(self, *command: str | Path) -> Iterator[Program]:
+        """Start a program, which does not outlive the block."""
+        process = subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=self._environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with process:
+            try:
+                yield Program(process)
+            finally:
+                process.kill()
 
     @contextmanager
     def serving(self, *command: str | Path, typed: str = "") -> Iterator[str]:

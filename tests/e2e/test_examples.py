@@ -63,6 +63,22 @@ def test_get_paid_and_the_two_ways_to_pay(
 
 
 @on_the_embedded_chain
+def test_pay_with_requests_and_with_one_call(workplace: WorkplaceOf) -> None:
+    publisher, reader = workplace("publisher", 2), workplace("reader", 1)
+
+    with publisher.serving(*UVICORN) as line:
+        one, two = (f"{url_in(line)}/articles/{name}" for name in ("one", "two"))
+        pages = reader.run("python", EXAMPLES / "pay_requests.py", one, two)
+        bought = [reader.run("python", EXAMPLES / "pay_page.py", one, "once") for _ in range(2)]
+
+    names = [line.split(",")[0] for line in pages.stdout.splitlines()]
+    assert names == ["Article one", "Article two"]
+    assert pages.stderr == f"paid {PRICE_WEI} wei\n" * 2
+    assert bought[0].stdout == bought[1].stdout == pages.stdout.splitlines(keepends=True)[0]
+    assert [one.stderr for one in bought] == [f"paid {PRICE_WEI} wei\n", "paid 0 wei\n"]
+
+
+@on_the_embedded_chain
 @pytest.mark.parametrize("framework", ["fastapi", "flask", "django", "wsgi"])
 def test_each_framework_gets_paid_and_closes(
     furnished: FurnishedChain, workplace: WorkplaceOf, framework: str

@@ -20,6 +20,9 @@ Serve = Callable[[Currency], Site]
 PAID_PAGES = ("one.md", "two.md", "deep/three.txt")
 DEADLINE_SECONDS = 60
 
+ON_ANVIL = pytest.mark.parametrize("whole_chain", ["anvil"], indirect=True, scope="session")
+"""For rules that hold whatever the node is; money goes its whole way on both chains."""
+
 
 def test_every_page_is_paid_with_two_transactions(
     world: World, reader: Person, publisher: Person, serve: Serve, currency: Currency
@@ -50,6 +53,7 @@ def test_every_page_is_paid_with_two_transactions(
     assert after[1] - before[1] == total - world.fee(closed["txHash"], currency)
 
 
+@ON_ANVIL
 def test_a_free_page_costs_nothing_and_needs_no_channel(reader: Person, serve: Serve) -> None:
     currency = ETH
     site = serve(currency)
@@ -61,6 +65,7 @@ def test_a_free_page_costs_nothing_and_needs_no_channel(reader: Person, serve: S
     assert reader.do("channel", "list").result == []
 
 
+@ON_ANVIL
 def test_a_price_above_the_limit_is_refused_before_anything_is_signed(
     world: World, reader: Person, serve: Serve
 ) -> None:
@@ -123,6 +128,7 @@ def test_a_payee_takes_all_it_is_owed_inside_the_grace_period(
     assert int(channel["settled"]) == total
 
 
+@ON_ANVIL
 def test_a_channel_that_was_never_used_closes_at_once_with_all_its_deposit(
     world: World, reader: Person, serve: Serve
 ) -> None:
@@ -135,6 +141,7 @@ def test_a_channel_that_was_never_used_closes_at_once_with_all_its_deposit(
     assert len(world.transactions_since(first_block)) == 2
 
 
+@ON_ANVIL
 def test_a_program_pays_by_itself_within_its_limits(
     world: World, serve: Serve, currency: Currency, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -128,10 +128,10 @@ class Person:
         return (self._home / name).read_text()
 
     @contextmanager
-    def serving(self, folder: Path, currency: Currency) -> Iterator[Site]:
+    def serving(self, folder: Path, currency: Currency, *options: str) -> Iterator[Site]:
         terms = ("--token", currency.option, "--price", currency.price, "--free", "/free.md")
         process = subprocess.Popen(
-            [CHANNELPAY, "site", str(folder), *terms, "--port", "0"],
+            [CHANNELPAY, "site", str(folder), *terms, "--port", "0", *options],
             env=self._environment,
             stdout=subprocess.PIPE,
             text=True,

@@ -75,7 +75,7 @@ def every_event(observer: Observer) -> None:
     observer.close_failed("network")
     observer.settled(NATIVE, 500_000_000_000_000_000)
     observer.settle_failed("transaction-reverted")
-    observer.followed(90, 100)
+    observer.followed(90)
     observer.follow_failed("wrong-chain")
     observer.worked(works=True)
     observer.gas_paid(30_000_000_000_000_000)

@@ -101,7 +101,6 @@ def test_a_scrape_has_every_event_in_its_metric() -> None:
         ("follow", "wrong-chain"): 1,
     }
     assert value(found, "follower_block") == 90
-    assert value(found, "chain_block") == 100
     assert value(found, "follower_seen_timestamp_seconds") >= begun - 1
     assert value(found, "daemon_works") == 1
     assert value(found, "gas_paid_ether_total") == pytest.approx(0.03)
@@ -333,7 +332,6 @@ def test_one_scrape_shows_all_workers() -> None:
     assert value(found, "orders_waiting") == 11
     assert value(found, "unsettled", IN_DOLLARS) == 7  # the same books, not twice as much
     assert value(found, "follower_block") == 99  # one that follows is enough
-    assert value(found, "chain_block") == 100
     assert not any("pid" in dict(labels) for _, labels in found)
 
 

@@ -25,7 +25,7 @@ def work(address: str, number: int, counted: Event, end: Event) -> None:
         observer.charged(DOLLAR_ADDRESS, 250_000 * 2**number)
         observer.committed(2, 0.0002)
         if number > 0:
-            observer.followed(100 - number, 100)
+            observer.followed(100 - number)
         wait_for(lambda: books.unsettled_asked)
         observer.stopped()
         counted.set()

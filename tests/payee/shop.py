@@ -20,8 +20,9 @@ from channelpay.chain.connection import connect
 from channelpay.chain.contract import Erc20, PaymentChannelsContract
 from channelpay.chain.sender import Sender
 from channelpay.payee import Payee, PaymentMiddleware, PriceRule
+from channelpay.payee.amounts import Price
 from channelpay.payee.asgi import Receive, Scope, Send
-from channelpay.payee.prices import Price, Quote
+from channelpay.payee.prices import Quote
 from channelpay.payee.request import Request
 from channelpay.protocol.eip712 import VoucherSigner
 from channelpay.protocol.rules import Payment

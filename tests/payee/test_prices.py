@@ -17,15 +17,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from channelpay.errors import ConfigError, InputError, UnclearRequest
+from channelpay.payee.amounts import Price, parse_price
 from channelpay.payee.prices import (
     KNOWN_CHARACTERS_MAX,
     KNOWN_PATHS_MAX,
-    Price,
     PriceFile,
     PriceRule,
     PriceTable,
     Quote,
-    parse_price,
     read_price_file,
 )
 from channelpay.payee.request import Request

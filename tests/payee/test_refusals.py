@@ -32,6 +32,7 @@ from channelpay.errors import (
     MalleableSignature,
     MethodUnsupported,
     NetworkError,
+    NodesDisagree,
     OtherChain,
     PaymentRefused,
     PaymentRequired,
@@ -660,11 +661,18 @@ async def _served_again(shop: Shop, header: str) -> None:
         await asyncio.sleep(0.05)
 
 
+@pytest.mark.parametrize(
+    ("error", "code"), [(NodeRefused, "network"), (NodesDisagree, "nodes-disagree")]
+)
 async def test_what_the_node_says_is_not_for_the_public(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    shop: Shop,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: type[NetworkError],
+    code: str,
 ) -> None:
     def refuse(*_: object) -> object:
-        raise NodeRefused("over the quota of key 12345")
+        raise error("over the quota of key 12345")
 
     channel = shop.payer.open()
     header = shop.header(channel.open_payload(PRICE), source=channel.source)
@@ -673,7 +681,8 @@ async def test_what_the_node_says_is_not_for_the_public(
     response = await shop.get("/page", header)
 
     problem = response.json()
-    assert (problem["code"], problem["detail"]) == ("network", UNCHECKED)
+    assert (problem["code"], problem["detail"]) == (code, UNCHECKED)
+    assert problem["hint"] == NetworkError.hint
     assert "12345" not in response.text
     assert "12345" in caplog.text
 

@@ -467,5 +467,5 @@ class Histories(RuleBasedStateMachine):
                     yield added
 
 
-Histories.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+Histories.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
 TestHistories = Histories.TestCase

@@ -12,6 +12,7 @@ import httpx2
 import pytest
 
 from channelpay.errors import BudgetExceeded, InputError, NetworkError
+from channelpay.payer import driver
 from channelpay.payer import httpx as adapter
 from channelpay.payer.httpx import ChannelPayAuth
 from channelpay.payer.session import PaymentSession
@@ -222,7 +223,7 @@ def test_a_body_that_is_too_large_to_be_kept_is_refused(
     monkeypatch: pytest.MonkeyPatch,
     headers: dict[str, str],
 ) -> None:
-    monkeypatch.setattr(adapter, "BODY_BYTES_MAX", 10)
+    monkeypatch.setattr(driver, "BODY_BYTES_MAX", 10)
     with pytest.raises(InputError, match="over 10 bytes"):
         client.post(URL, content=(b"x" for _ in range(11)), headers=headers)
     assert transport.seen == []

@@ -105,7 +105,7 @@ def test_a_unit_over_the_limit_is_refused_before_anything_is_signed(
     tmp_path: Path, unit_price: int, delta: int
 ) -> None:
     ground = Ground(tmp_path, metered_site(unit_price, min_voucher_delta=delta), LIMITS)
-    with pytest.raises(BudgetExceeded, match="one unit of the response costs 1601"):
+    with pytest.raises(BudgetExceeded, match="it costs 1601, over the limit of 1600"):
         ground.pay()
     assert (ground.signed, ground.opened) == ([], 0)
 

@@ -21,7 +21,10 @@ from channelpay.errors import (
     NotFound,
     StoreUnavailable,
 )
+from channelpay.payer.budgets import Budget
+from channelpay.payer.database import Database
 from channelpay.payer.records import PayerChannel, Token
+from channelpay.payer.schema import MIGRATIONS
 from channelpay.payer.state import FUNDING_SECONDS_MAX, RESERVATION_SECONDS_MAX, PayerState
 from channelpay.protocol.eip712 import VoucherSigner
 from channelpay.protocol.types import (
@@ -80,7 +83,46 @@ sys.stdin.readline()
 for _ in range(int(sys.argv[3])):
     reservation = state.reserve(bytes.fromhex(sys.argv[2]), 3, sign)
     print(reservation.voucher.cumulative_amount, flush=True)
+print("done", flush=True)
+sys.stdin.readline()
 """
+
+
+def lines_until_done(process: subprocess.Popen[str]) -> list[str]:
+    """What it printed; it still holds its reservations then."""
+    assert process.stdout is not None
+    return list(iter(process.stdout.readline, "done\n"))
+
+
+def test_what_a_process_had_set_aside_is_free_when_it_is_gone(
+    tmp_path: Path, ground: Ground
+) -> None:
+    entry = ground.open(deposit=100)
+    sign = signing(ground.signer)
+    ours = ground.state.reserve(entry.channel_id, 5, sign)
+    command = [
+        *(sys.executable, "-c", RESERVER),
+        *(str(tmp_path / "payer.sqlite3"), entry.channel_id.hex(), "2"),
+    ]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        assert lines_until_done(process)[1:] == ["8\n", "11\n"]
+        assert ground.state.reserve(entry.channel_id, 1, sign).voucher.cumulative_amount == 12
+        process.kill()
+
+    following = ground.state.reserve(entry.channel_id, 3, sign)
+
+    assert following.voucher.cumulative_amount == 12, "the highest that was signed covers it"
+    kept = ground.state.channel(entry.channel_id)
+    assert (kept.in_flight, kept.credible) == (9, 6), "and the payee may say that it took those"
+    ground.state.settle(ours, 5)
+    assert list((tmp_path / "payer.sqlite3-leases").iterdir()) != []
+    ground.state.close()
+    assert list((tmp_path / "payer.sqlite3-leases").iterdir()) == []
 
 
 def test_two_processes_never_share_an_increment(tmp_path: Path, ground: Ground) -> None:
@@ -97,8 +139,13 @@ def test_two_processes_never_share_an_increment(tmp_path: Path, ground: Ground) 
     for process in processes:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-    outputs = [process.communicate("go\n", timeout=DEADLINE_SECONDS)[0] for process in processes]
-    amounts = [int(line) for output in outputs for line in output.split()]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    amounts = [int(line) for process in processes for line in lines_until_done(process)]
+    for process in processes:
+        process.communicate("end\n", timeout=DEADLINE_SECONDS)
     assert sorted(amounts) == [3 * count for count in range(1, 2 * each + 1)]
     assert ground.state.channel(entry.channel_id).signed == 3 * 2 * each
 
@@ -237,15 +284,15 @@ def planned(number: int = 1) -> PayerChannel:
 
 
 def test_one_open_at_a_time_between_the_same_two(ground: Ground) -> None:
-    assert ground.state.begin_open(planned(1), unless_usable=True)
-    assert not ground.state.begin_open(planned(2), unless_usable=True)
+    assert ground.state.begin_open(planned(1), unless_usable=lambda _: True)
+    assert not ground.state.begin_open(planned(2), unless_usable=lambda _: True)
     ground.clock.now += FUNDING_SECONDS_MAX + 1
-    assert ground.state.begin_open(planned(2), unless_usable=True)
+    assert ground.state.begin_open(planned(2), unless_usable=lambda _: True)
 
 
 def test_no_second_channel_is_opened_by_itself_beside_a_usable_one(ground: Ground) -> None:
     ground.open()
-    assert not ground.state.begin_open(planned(9), unless_usable=True)
+    assert not ground.state.begin_open(planned(9), unless_usable=lambda _: True)
     assert ground.state.begin_open(planned(9))
 
 
@@ -358,14 +405,32 @@ connection.execute("COMMIT")
     process.communicate(timeout=DEADLINE_SECONDS)
 
 
-def test_books_of_an_earlier_version_are_taken_over(tmp_path: Path, ground: Ground) -> None:
+V1_COLUMNS = (
+    "channel_id, chain_id, contract, payer, payee, token, authorized_signer, salt, url, status,"
+    " deposit, settled, close_requested_at, signed, signature, spent, claimed, presented, refused,"
+    " open_transaction, first_block, funding_until"
+)
+
+
+@pytest.mark.parametrize("version", range(1, len(MIGRATIONS)))
+def test_books_of_an_earlier_version_are_taken_over(
+    tmp_path: Path, ground: Ground, version: int
+) -> None:
+    """As that version had written them, from the first columns on; then they are used."""
     entry = ground.open()
-    path = tmp_path / "payer.sqlite3"
-    with closing(sqlite3.connect(path)) as connection:
-        added = ("in_doubt", "unanswered", "unanswered_since", "grace_seconds")
-        for column in ("unsure", "credible", "pooled", *added):
-            connection.execute(f"ALTER TABLE channels DROP COLUMN {column}")
-        for column in ("ceiling", "lapsed"):
-            connection.execute(f"ALTER TABLE reservations DROP COLUMN {column}")
-        connection.execute("PRAGMA user_version = 2")
-    assert reopened(tmp_path).channel(entry.channel_id) == entry
+    ground.state.close()
+    books, old = tmp_path / "payer.sqlite3", tmp_path / "old.sqlite3"
+    Database(old, MIGRATIONS[:version]).close()
+    with closing(sqlite3.connect(old)) as connection:
+        connection.execute("ATTACH ? AS new", (str(books),))
+        connection.execute(
+            f"INSERT INTO main.channels ({V1_COLUMNS}) SELECT {V1_COLUMNS} FROM new.channels"  # noqa: S608
+        )
+        connection.commit()
+    with closing(PayerState(old, Clock())) as state:
+        assert state.channel(entry.channel_id) == entry
+        budget = Budget("https://site.example:443", day_max=5)
+        reservation = state.reserve(entry.channel_id, 5, SIGN, budget=budget)
+        assert state.settle(reservation, 5, "https://site.example/") == 5
+        with pytest.raises(BudgetExceeded):
+            state.reserve(entry.channel_id, 1, SIGN, budget=budget)

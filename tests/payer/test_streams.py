@@ -9,11 +9,13 @@ from typing import Any
 import anyio
 import httpx2
 import pytest
+import requests
 
 from channelpay.errors import BudgetExceeded, ConfigError, PaymentRefused
 from channelpay.payer import metering
 from channelpay.payer.httpx import ChannelPayAuth
 from channelpay.payer.messages import answer_of
+from channelpay.payer.requests import ChannelPayAdapter, paid_of
 from channelpay.payer.steps import Paid
 from channelpay.protocol.sse import NeedVoucher, need_voucher_event
 from channelpay.protocol.types import ChannelId
@@ -33,13 +35,17 @@ class Fetched:
     def __init__(self) -> None:
         self.content = b""
         self.costs: list[int] = []
-        self.response: httpx2.Response | None = None
+        self.response: httpx2.Response | requests.Response | None = None
         self.error: Exception | None = None
 
     @property
     def paid(self) -> Paid:
         assert self.response is not None
-        paid: Paid = self.response.extensions["channelpay"]
+        if isinstance(self.response, httpx2.Response):
+            paid: Paid | None = self.response.extensions["channelpay"]
+        else:
+            paid = paid_of(self.response)
+        assert paid is not None
         return paid
 
     def take(self, chunk: bytes) -> None:
@@ -110,7 +116,31 @@ def asynchronous(ground: Ground, url: str, **options: Any) -> Fetched:
     return fetched
 
 
-@pytest.fixture(params=[blocking, asynchronous])
+def with_requests(ground: Ground, url: str, **options: Any) -> Fetched:
+    fetched = Fetched()
+    until: Callable[[Fetched], bool] = options.pop("until", lambda fetched: False)
+    method, body = options.pop("method", "GET"), options.pop("content", None)
+    timeout = options.pop("timeout", DEADLINE_SECONDS)
+    if isinstance(timeout, httpx2.Timeout):
+        timeout = (timeout.connect, timeout.read)
+    try:
+        with requests.Session() as session:
+            session.mount("http://", ChannelPayAdapter(payer_of(ground)))
+            response = session.request(
+                method, url, data=body, stream=True, timeout=timeout, **options
+            )
+            with response:
+                fetched.response = response
+                for chunk in response.iter_content(None):
+                    fetched.take(chunk)
+                    if until(fetched):
+                        break
+    except Exception as error:  # noqa: BLE001  the test looks at it
+        fetched.error = error
+    return fetched
+
+
+@pytest.fixture(params=[blocking, asynchronous, with_requests])
 def fetch(request: pytest.FixtureRequest) -> Fetch:
     chosen: Fetch = request.param
     return chosen
@@ -190,7 +220,7 @@ def test_a_payee_that_does_not_go_on_is_left_at_the_readers_timeout(
 ) -> None:
     server.goes_on = False
     fetched = fetch(ground, server.url, timeout=httpx2.Timeout(DEADLINE_SECONDS, read=0.3))
-    assert isinstance(fetched.error, httpx2.ReadTimeout)
+    assert isinstance(fetched.error, httpx2.ReadTimeout | requests.ConnectionError)
     assert "promised 301 base units" in str(fetched.error)
     assert (only_channel(ground).in_flight, fetched.paid.receipt) == (0, None)
 
@@ -201,7 +231,8 @@ def test_a_response_that_is_cut_off_says_what_it_was_promised(
 ) -> None:
     server.site.media_type, server.cut = media_type, 50
     fetched = fetch(ground, server.url)
-    assert isinstance(fetched.error, httpx2.RemoteProtocolError)
+    broken_off = httpx2.RemoteProtocolError | requests.exceptions.ChunkedEncodingError
+    assert isinstance(fetched.error, broken_off)
     assert "it was cut off when it had been promised 100 base units" in str(fetched.error)
     assert fetched.content.endswith(b"data: 50\n\n")
     assert only_channel(ground).in_flight == 0
@@ -235,6 +266,22 @@ def test_a_response_that_is_read_at_once_is_paid_for_too(
     assert response.content == CONTENT
     assert response.extensions["channelpay"].cost == COUNT
     assert response.elapsed.total_seconds() > 0
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 7, 10**6])
+def test_requests_reads_a_stream_in_chunks_of_any_size(
+    ground: Ground, server: StreamServer, chunk_bytes: int
+) -> None:
+    with requests.Session() as session:
+        session.mount("http://", ChannelPayAdapter(payer_of(ground)))
+        with session.get(server.url, stream=True, timeout=DEADLINE_SECONDS) as response:
+            chunks = list(response.iter_content(chunk_bytes))
+        whole = session.get(server.url, stream=True, timeout=DEADLINE_SECONDS)
+        raw = whole.raw.read(20), whole.raw.read()
+        whole.close()
+    assert max(map(len, chunks)) <= chunk_bytes
+    assert b"".join(chunks) == b"".join(raw) == CONTENT
+    assert (len(raw[0]), only_channel(ground).spent) == (20, 2 * COUNT)
 
 
 def test_a_client_for_vouchers_is_used_and_left_open(ground: Ground, server: StreamServer) -> None:

@@ -30,7 +30,7 @@ from channelpay.payer.client import Payer
 from channelpay.payer.limits import Limits
 from channelpay.payer.recovery import rebuild
 from channelpay.payer.state import FUNDING_SECONDS_MAX
-from channelpay.payer.steps import Add, Open
+from channelpay.payer.steps import Add, Answer, Open, Send
 from channelpay.protocol.types import (
     NATIVE,
     ZERO_ADDRESS,
@@ -39,7 +39,7 @@ from channelpay.protocol.types import (
     ChannelStatus,
     Deployment,
 )
-from channelpay.protocol.wire import SessionRequest
+from channelpay.protocol.wire import ChallengeIssuer, Credential, OpenPayload, SessionRequest
 from channelpay.testing.furnished import FurnishedChain
 from tests.support.chains import sender_of
 
@@ -276,6 +276,28 @@ def test_an_open_that_the_node_dropped_is_sent_again_as_the_same_channel(
     assert (found.status, found.deposit) == (ChannelStatus.OPEN, ETHER)
 
 
+def test_an_open_that_another_program_is_about_to_send_is_not_taken_for_a_dropped_one(
+    new_payer: Callable[..., Payer],
+    payee: Address,
+    furnished: FurnishedChain,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    step, first, second = open_step(furnished, payee), new_payer(), new_payer()
+    sender = first.wallet._sender
+    broadcast = sender._broadcast
+
+    def meanwhile(raw: bytes, transaction_hash: bytes) -> None:
+        second.perform(step)
+        broadcast(raw, transaction_hash)
+
+    monkeypatch.setattr(sender, "_broadcast", meanwhile)
+    monkeypatch.setattr(second.wallet._sender, "submit", lambda *_: pytest.fail("sent twice"))
+    first.perform(step)
+
+    (found,) = second.channels()
+    assert found.status is ChannelStatus.OPEN
+
+
 def test_an_open_that_may_still_be_mined_is_the_only_one(
     payer: Payer, payee: Address, furnished: FurnishedChain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -403,8 +425,8 @@ def test_two_processes_do_not_open_the_same_epoch(
 ) -> None:
     one, other = new_payer(), new_payer()
     close_by_payee(furnished, one.open_channel(payee, 1000).channel)
-    planned = other.wallet._plan(payee, NATIVE, 1000, None)
-    monkeypatch.setattr(other.wallet, "_plan", lambda *_: planned)
+    planned = other.wallet.plan(payee, NATIVE, 1000, None)
+    monkeypatch.setattr(other.wallet, "plan", lambda *_: planned)
     opened = one.open_channel(payee, 1000)
     assert opened.channel_id == planned.channel_id
 
@@ -426,6 +448,30 @@ def test_a_channel_of_another_program_does_not_stand_before_ours(
     first, _ = payer.state.channels_to(furnished.deployment, payer.address, payee, NATIVE)
 
     assert first == own
+
+
+def test_a_channel_of_another_program_does_not_keep_a_session_from_opening_its_own(
+    payer: Payer, payee: Address, furnished: FurnishedChain
+) -> None:
+    theirs = Channel(payer.address, payee, NATIVE, Address(b"\x07" * 20), bytes(32))
+    contract = payer.wallet.contract_at(furnished.deployment)
+    payer.wallet._sender.send(contract.open(theirs, 1000))
+    rebuild(contract, payer.address, payer.state)
+    for _ in range(2):
+        payer.perform(open_step(furnished, payee))
+    payer.allow(Limits(NATIVE, price_max=10))
+    issuer = ChallengeIssuer(b"s" * 32, "site")
+    challenge = issuer.issue(open_step(furnished, payee).request, time.time() + 60)
+    steps = payer.session("https://site.example/").run()
+
+    assert steps.send(None) == Send({})
+    paying = steps.send(Answer(402, "https://site.example/", (challenge.to_header(),)))
+
+    _, own = payer.state.channels(payer.address)
+    assert isinstance(paying, Send)
+    payload = Credential.parse(paying.headers["Authorization"]).payload
+    assert isinstance(payload, OpenPayload)
+    assert payload.voucher.channel_id == own.channel_id != theirs.id(furnished.deployment)
 
 
 def test_an_erc20_deposit_is_approved_exactly_and_only_if_need_be(

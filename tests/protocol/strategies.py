@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
+from channelpay.protocol.notes import PriceNote
 from channelpay.protocol.types import NATIVE
 from channelpay.protocol.wire import (
     Challenge,
@@ -69,6 +70,13 @@ payloads: st.SearchStrategy[Payload] = st.one_of(
     st.builds(ClosePayload, vouchers),
 )
 credentials = st.builds(Credential, challenges, payloads, st.builds(Source, chain_ids, addresses))
+labels = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
+price_notes = st.builds(
+    PriceNote,
+    amounts,
+    amounts,
+    st.lists(st.tuples(labels, amounts.map(lambda amount: -amount)), max_size=3).map(tuple),
+) | st.builds(PriceNote, amounts, amounts, st.just(()), credit=amounts, points=amounts)
 receipts = st.builds(
     Receipt,
     channel_id=channel_ids,
@@ -78,4 +86,5 @@ receipts = st.builds(
     spent=amounts,
     timestamp=seconds.map(float),
     transaction_hash=st.none() | bytes32,
+    price=st.none() | price_notes,
 )

@@ -506,6 +506,24 @@ def test_receipt_that_does_not_say_what_was_paid_is_refused(changes: dict[str, o
     assert len(refusal.value.detail) < DETAIL_MAX
 
 
+@pytest.mark.parametrize(
+    "price",
+    [
+        "0.01",
+        {"list": "2", "amount": "1"},
+        {"list": "2", "amount": 1, "why": []},
+        {"list": "2", "amount": "1", "why": ["sale"]},
+        {"list": "2", "amount": "1", "why": [{"label": "sale", "delta": "--1"}]},
+        {"list": "2", "amount": "1", "why": [{"label": "s", "delta": "-1"}] * 21},
+        {"list": "2", "amount": "1", "why": [{"label": "s" * 81, "delta": "-1"}]},
+    ],
+)
+def test_a_receipt_may_mean_something_else_by_price(price: object) -> None:
+    members = json.loads(decode_base64url(RECEIPT["header"], "receipt")) | {"price": price}
+
+    assert Receipt.parse(encode_base64url(json.dumps(members).encode())).price is None
+
+
 def test_receipt_may_hold_units_and_confirmations() -> None:
     members = RECEIPT["members"] | {"units": 1.5, "confirmations": 3}
     parsed = Receipt.parse(encode_base64url(json.dumps(members).encode()))

@@ -1,4 +1,5 @@
-"""A process that buys without end and prints each purchase once it is acknowledged.
+"""A process that buys without end, which an entry counts, and prints each purchase once it is
+acknowledged.
 
 ``python -m tests.store.acknowledge URL``: somebody kills it.
 """
@@ -10,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from channelpay.store import open_store
 from tests.store.books import order, purchase
+from tests.store.terms import ACCOUNT, Adding
 
 WORKERS = 8
 
@@ -21,7 +23,7 @@ def main() -> None:
         bought = 0
         while True:
             key = f"{worker}-{bought}"
-            order(store, purchase(10**9, 1, key=key))
+            order(store, purchase(10**9, 1, key=key, terms=Adding({ACCOUNT: 1})))
             sys.stdout.write(f"{key}\n")
             sys.stdout.flush()
             bought += 1

@@ -6,7 +6,7 @@ import sqlite3
 from pathlib import Path
 
 from channelpay.errors import ChannelPayError
-from channelpay.protocol.rules import Charge, Order, Outcome, Purchase
+from channelpay.protocol.rules import REFUND, Charge, Order, Outcome, Payment, Purchase, Terms
 from channelpay.protocol.types import (
     Address,
     Channel,
@@ -61,9 +61,10 @@ def purchase(
     now: int = NOW_MS,
     metered: bool = False,
     risk_max: int | None = None,
+    terms: Terms | None = None,
 ) -> Purchase:
     voucher = Voucher(channel_id(number), cumulative, signature(cumulative))
-    return Purchase(voucher, price, resource, now, key, metered, risk_max)
+    return Purchase(voucher, price, resource, now, key, metered, risk_max, terms)
 
 
 def charge(
@@ -73,9 +74,10 @@ def charge(
     number: int = 1,
     attempt: int = 1,
     risk_max: int | None = None,
+    terms: Terms | None = None,
 ) -> Charge:
     assert payment_id is not None
-    return Charge(channel_id(number), payment_id, total, attempt, risk_max)
+    return Charge(channel_id(number), payment_id, total, attempt, risk_max, terms)
 
 
 def order(store: Store, one: Order) -> Accepted:
@@ -97,10 +99,17 @@ def spent_by_payments(store: Store) -> int:
     spent = 0
     for record in store.records():
         payments = [stored.payment for stored in store.payments(record.channel_id)]
-        charged = sum(one.price for one in payments if one.outcome is Outcome.CHARGED)
+        charged = sum(map(moved, payments))
         assert record.spent == charged <= record.accepted
         spent += charged
     return spent
+
+
+def moved(payment: Payment) -> int:
+    """By how much it changed what is spent."""
+    if payment.outcome is Outcome.RELEASED:
+        return 0
+    return -payment.price if payment.kind == REFUND else payment.price
 
 
 def raw_rows(path: Path, query: str) -> list[tuple[object, ...]]:

@@ -16,12 +16,14 @@ from channelpay.errors import (
     InputError,
     InsufficientBalance,
     NotFound,
+    PaymentRefused,
     StoreUnavailable,
 )
 from channelpay.store import SqliteStore
 from channelpay.store import backup as backup_module
 from channelpay.store.backup import back_up
 from tests.store.books import add, order, purchase, raw_rows, spent_by_payments
+from tests.store.terms import COUPON, amend, put, read
 
 OpenSqlite = Callable[[], SqliteStore]
 
@@ -167,3 +169,19 @@ def test_a_folder_that_is_not_there_is_unavailable(tmp_path: Path, open_sqlite: 
 
     with pytest.raises(StoreUnavailable):
         back_up(tmp_path / "books", tmp_path / "nowhere" / "copy")
+
+
+def test_a_restored_copy_gives_once_more_what_was_given_since_and_nothing_a_third_time(
+    tmp_path: Path, open_sqlite: OpenSqlite
+) -> None:
+    store = open_sqlite()
+    add(store)
+    put(store, COUPON, 1)
+    back_up(tmp_path / "books", tmp_path / "copy")
+    order(store, amend({COUPON: -1}, key="before the loss"))
+
+    with closing(SqliteStore(tmp_path / "copy")) as restored:
+        order(restored, amend({COUPON: -1}, key="after it"))
+        with pytest.raises(PaymentRefused):
+            order(restored, amend({COUPON: -1}, key="again"))
+        assert read(restored, COUPON) == 0

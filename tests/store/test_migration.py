@@ -1,4 +1,4 @@
-"""Books of the version before this one, with data in them, are brought up to date when opened."""
+"""Books of older versions, with data in them, are brought up to date when opened."""
 
 # ruff: noqa: S608  (the statements are put together from the constants below)
 
@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import psycopg
 import pytest
 
+from channelpay.protocol.rules import PLAIN
 from channelpay.store import Store, open_store, postgres_schema, schema
 from channelpay.store.amounts import blob
 from tests.store.books import (
@@ -26,6 +27,7 @@ from tests.store.books import (
     signature,
 )
 from tests.store.conftest import OpenStore
+from tests.store.terms import ACCOUNT, PASS, Adding, read, refund
 
 Row: TypeAlias = tuple[Any, ...]
 
@@ -150,6 +152,19 @@ def test_the_books_go_on(migrated: Store) -> None:
     assert (bought.charged, bought.record.spent) == (5, 10 + 5)
     assert migrated.take_lease("settle", "one", 60).result()
     assert migrated.transactions() == []
+
+
+def test_old_payments_are_plain_and_the_books_take_entries(migrated: Store) -> None:
+    payments = [stored.payment for stored in migrated.payments(channel_id(UNSETTLED))]
+    assert [payment.sold for payment in payments] == [PLAIN] * 3
+
+    order(migrated, refund(1, 5, {PASS: 1}))
+    order(migrated, purchase(60, 5, key="new", terms=Adding({ACCOUNT: 1, PASS: 1})))
+
+    assert (read(migrated, ACCOUNT), read(migrated, PASS)) == (1, 2)
+    record = migrated.record(channel_id(UNSETTLED))
+    assert record is not None
+    assert record.spent == 30 - 5 + 5
 
 
 def test_books_are_brought_up_to_date_once_by_whoever_comes_first(

@@ -32,6 +32,7 @@ from tests.store.books import (
 )
 from tests.store.conftest import OpenStore
 from tests.store.held import Broken, WriterHeld, submit
+from tests.store.terms import ACCOUNT, Adding, amend, put, read
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -75,7 +76,7 @@ def test_what_was_acknowledged_is_there_after_a_kill(
 
     payments = [stored.payment for stored in reopened.payments(channel_id())]
     assert set(acknowledged) <= {payment.idempotency_key for payment in payments}
-    assert spent_by_payments(reopened) == len(payments)
+    assert spent_by_payments(reopened) == len(payments) == read(reopened, ACCOUNT)
 
 
 def test_several_processes_may_make_the_same_books_at_once(shared_url: str) -> None:
@@ -245,3 +246,19 @@ def test_a_purchase_cancelled_in_the_queue_is_not_made(open_shared: OpenStore) -
     store.save_cursor("barrier", "1").result()
 
     assert dump(store) == before
+
+
+def test_no_entry_is_remembered_from_a_transaction_that_failed(open_shared: OpenStore) -> None:
+    store = open_shared()
+    add(store)
+    put(store, ACCOUNT, 5)
+    with WriterHeld(store):
+        sold = store.accept([purchase(100, 10, terms=Adding({ACCOUNT: 1}))])
+        broken = submit(store, Broken())
+    for failed in (sold, broken):
+        with pytest.raises(StoreUnavailable):
+            failed.result()
+
+    order(store, amend({ACCOUNT: 1}))
+
+    assert (read(store, ACCOUNT), spent_by_payments(store)) == (6, 0)

@@ -21,6 +21,7 @@ from channelpay.chain.sender import Sender
 from channelpay.chain.types import ContractCall
 from channelpay.errors import ChainReverted, InsufficientFunds
 from channelpay.protocol.eip712 import VoucherSigner, sign_close_authorization
+from channelpay.protocol.funding import FundingMethod, SignedAuthorization, open_authorization
 from channelpay.protocol.types import DEPOSIT_MAX, NATIVE, ZERO_ADDRESS, Address, Channel, Voucher
 from channelpay.testing import FurnishedChain, embedded_chain, fake_chain, furnish
 from channelpay.testing.rpc_client import rpc_call
@@ -282,4 +283,7 @@ def _opened_with_authorization(side: Side, deposit: int) -> ContractCall:
     signature = sign_authorization(
         side.connection, where.token, owner, where.contract, deposit, channel.authorization_nonce
     )
-    return side.contract.open_with_authorization(channel, deposit, 2**256 - 1, signature)
+    authorization = open_authorization(
+        FundingMethod.EIP3009, where.deployment, channel, deposit, 2**256 - 1
+    )
+    return side.contract.open_signed(channel, SignedAuthorization(authorization, signature))

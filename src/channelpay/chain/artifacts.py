@@ -71,6 +71,11 @@ def revenue_splitter_factory() -> Artifact:
     return _load("RevenueSplitterFactory")
 
 
+def payouts() -> Artifact:
+    """Pays many receivers in one transaction."""
+    return _load("Payouts")
+
+
 def test_token() -> Artifact:
     """The ERC-20 of local chains; anyone may mint it."""
     return _load("TestToken")

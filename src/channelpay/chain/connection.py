@@ -73,7 +73,7 @@ class Connection:
         self._web3 = Web3(endpoints)
         # Chains with proof of authority put more into extraData than web3 accepts as it is.
         self._web3.middleware_onion.inject(ExtraDataToPOAMiddleware, layer=0)
-        self.chain_id = endpoints.chain_id()
+        self.chain_id: int = endpoints.chain_id()
 
     def require_chain(self, chain_id: int) -> None:
         if self.chain_id != chain_id:

@@ -13,6 +13,11 @@ from channelpay.chain.connection import Connection, checksum, encoding
 from channelpay.chain.types import ContractCall
 from channelpay.errors import InputError, NotFound, NotGenuine
 from channelpay.protocol.eip712 import SIGNATURE_BYTES, domain_separator
+from channelpay.protocol.funding import (
+    PermitTransfer,
+    SignedAuthorization,
+    TransferAuthorization,
+)
 from channelpay.protocol.types import (
     GRACE_SECONDS_MAX,
     GRACE_SECONDS_MIN,
@@ -32,11 +37,19 @@ PUSH_GAS_RESERVE = 250_000
 only when the transaction is mined could make it run out of gas, again and again.
 """
 _STATUSES = tuple(ChannelStatus)
-_OPEN_WITH_AUTHORIZATION = (
+_VS = (27, 28)
+_IN_PARTS = "uint8,bytes32,bytes32"
+"""A signature in three parts: every token of EIP-3009 takes it."""
+_IN_ONE_PIECE = "bytes"
+"""What contract wallets sign does not fit into parts; later tokens take it."""
+_OPEN_AUTHORIZED = (
     "openWithAuthorization(address,address,uint128,bytes32,address,address,uint256,uint256,bytes32,"
-    "uint8,bytes32,bytes32)"
+    "{signature})"
 )
-"""The overload whose signature is in three parts: every token of EIP-3009 takes it."""
+_TOP_UP_AUTHORIZED = (
+    "topUpWithAuthorization((address,address,address,address,bytes32),uint128,address,bytes32,"
+    "uint256,uint256,bytes32,{signature})"
+)
 
 
 class PaymentChannelsContract:
@@ -144,25 +157,36 @@ class PaymentChannelsContract:
             *_parts(signature),
         )
 
-    def open_with_authorization(
-        self, channel: Channel, deposit: int, valid_before: int, signature: bytes
-    ) -> ContractCall:
-        """Open with the payer's EIP-3009 ``ReceiveWithAuthorization``, valid from now on and with
-        the channel's ``authorization_nonce``. Anyone may send it.
-        """
-        return self._call(
-            _OPEN_WITH_AUTHORIZATION,
+    def open_signed(self, channel: Channel, signed: SignedAuthorization) -> ContractCall:
+        """Open with the payer's EIP-3009 or Permit2 signature. Anyone may send it."""
+        authorization = signed.authorization
+        described = (
             checksum(channel.payee),
             checksum(channel.token),
-            deposit,
+            authorization.amount,
             channel.salt,
             checksum(channel.authorized_signer),
-            checksum(channel.payer),
-            0,
-            valid_before,
-            channel.authorization_nonce,
-            *_parts(signature),
+            checksum(authorization.payer),
         )
+        if isinstance(authorization, PermitTransfer):
+            bounds = (authorization.nonce, authorization.ends_at)
+            return self._call("openWithPermit2", *described, *bounds, signed.signature)
+        return self._authorized(_OPEN_AUTHORIZED, described, authorization, signed.signature)
+
+    def top_up_signed(
+        self, channel: Channel, signed: SignedAuthorization, salt: bytes
+    ) -> ContractCall:
+        """Top up with an EIP-3009 or Permit2 signature of whose money it is; ``salt`` is the one in
+        the nonce of EIP-3009. Anyone may send it.
+        """
+        authorization = signed.authorization
+        amount, payer = authorization.amount, checksum(authorization.payer)
+        described = (_description(channel), amount, payer)
+        if isinstance(authorization, PermitTransfer):
+            bounds = (authorization.nonce, authorization.ends_at)
+            return self._call("topUpWithPermit2", *described, *bounds, signed.signature)
+        arguments = (*described, salt)
+        return self._authorized(_TOP_UP_AUTHORIZED, arguments, authorization, signed.signature)
 
     def top_up(self, channel: Channel, amount: int) -> ContractCall:
         value_wei = _value_wei(channel, amount)
@@ -224,6 +248,20 @@ class PaymentChannelsContract:
 
     def claim(self, token: Address, receiver: Address) -> ContractCall:
         return self._call("claim", checksum(token), checksum(receiver))
+
+    def _authorized(
+        self,
+        function: str,
+        arguments: tuple[object, ...],
+        authorization: TransferAuthorization,
+        signature: bytes,
+    ) -> ContractCall:
+        is_of_key = len(signature) == SIGNATURE_BYTES and signature[64] in _VS
+        form = _IN_PARTS if is_of_key else _IN_ONE_PIECE
+        signed = _parts(signature) if is_of_key else (signature,)
+        times = (authorization.valid_after, authorization.ends_at)
+        name = function.format(signature=form)
+        return self._call(name, *arguments, *times, authorization.nonce, *signed)
 
     def _view(self, name: str, *arguments: object, block: int | None = None) -> Any:
         return self.connection.view(self._contract, name, *arguments, block=block)
@@ -289,7 +327,7 @@ def _description(channel: Channel) -> tuple[str, str, str, str, bytes]:
 
 
 def _parts(signature: bytes) -> tuple[int, bytes, bytes]:
-    if len(signature) != SIGNATURE_BYTES or signature[64] not in (27, 28):
+    if len(signature) != SIGNATURE_BYTES or signature[64] not in _VS:
         raise InputError("a signature has 65 bytes, the last of them 27 or 28")
     return signature[64], signature[:32], signature[32:64]
 
@@ -317,9 +355,10 @@ def _value_wei(channel: Channel, amount: int) -> int:
     return amount if channel.token == NATIVE else 0
 
 
-def _function(
+def function_entry(
     name: str, inputs: list[str], output: str, mutability: str = "view"
 ) -> dict[str, Any]:
+    """One function of an ABI, by its types."""
     return {
         "type": "function",
         "name": name,
@@ -330,10 +369,10 @@ def _function(
 
 
 _ERC20_ABI = (
-    _function("balanceOf", ["address"], "uint256"),
-    _function("allowance", ["address", "address"], "uint256"),
-    _function("decimals", [], "uint8"),
-    _function("symbol", [], "string"),
-    _function("name", [], "string"),
-    _function("approve", ["address", "uint256"], "bool", "nonpayable"),
+    function_entry("balanceOf", ["address"], "uint256"),
+    function_entry("allowance", ["address", "address"], "uint256"),
+    function_entry("decimals", [], "uint8"),
+    function_entry("symbol", [], "string"),
+    function_entry("name", [], "string"),
+    function_entry("approve", ["address", "uint256"], "bool", "nonpayable"),
 )

@@ -8,7 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from channelpay.chain.artifacts import Artifact, payment_channels, revenue_splitter_factory
+from channelpay.chain.artifacts import (
+    Artifact,
+    payment_channels,
+    payouts,
+    revenue_splitter_factory,
+)
 from channelpay.errors import ConfigError
 from channelpay.protocol.keccak import keccak256
 from channelpay.protocol.types import (
@@ -63,4 +68,10 @@ def payment_channels_creation(grace_seconds: int = GRACE_SECONDS_CANONICAL) -> C
 def revenue_splitter_factory_creation() -> Creation:
     """The factory of payees that are groups."""
     artifact = revenue_splitter_factory()
+    return Creation(artifact, artifact.bytecode)
+
+
+def payouts_creation() -> Creation:
+    """The contract that pays many receivers in one transaction."""
+    artifact = payouts()
     return Creation(artifact, artifact.bytecode)

@@ -12,14 +12,25 @@ from dataclasses import dataclass
 from channelpay.chain.artifacts import test_token
 from channelpay.chain.connection import Connection, NodeRefused, checksum
 from channelpay.chain.create2 import DEPLOYER, SALT, Creation, payment_channels_creation
+from channelpay.chain.preparation import (
+    fee_market,
+    gas_estimate,
+    require_balance,
+    with_margin,
+)
 from channelpay.chain.sender import Sender
-from channelpay.chain.types import ContractCall, TransactionReceipt
+from channelpay.chain.types import ContractCall, TransactionReceipt, Trial, Tried
 from channelpay.errors import ConfigError, NotGenuine
 from channelpay.protocol.keccak import keccak256
 from channelpay.protocol.types import GRACE_SECONDS_CANONICAL, Address
 
 _DEPLOYER_SENDER = Address(bytes.fromhex("3fab184622dc19b6109349b94811493bf2a45362"))
 _DEPLOYER_COST_WEI = 100_000 * 100 * 10**9
+_CREATION_GAS = 21_000 + 32_000
+"""Of a transaction and of CREATE2."""
+_GAS_PER_INIT_BYTE = 19
+"""16 as calldata, and 3 to hash and run it: measured."""
+_GAS_PER_CODE_BYTE = 200
 _DEPLOYER_TRANSACTION = bytes.fromhex(
     "f8a58085174876e800830186a08080b853604580600e600039806000f350fe7fffffffffffffffffffffffffff"
     "ffffffffffffffffffffffffffffffffffffe03601600081602082378035828234f58015156039578182fd5b80"
@@ -66,6 +77,33 @@ def create(sender: Sender, creation: Creation) -> Deployed:
     if not is_there(sender.connection, creation):
         raise _other_code(creation, "there is none")
     return Deployed(creation.address, receipt)
+
+
+def try_create(connection: Connection, creation: Creation, account: Address) -> list[Tried]:
+    """What :func:`create` would send from ``account``, use and cost, where the contract is missing.
+    Nothing is signed or sent; raises what it raises before that.
+    """
+    market, missing_wei = fee_market(connection), deployer_cost_wei(connection)
+    call, price_wei = ContractCall(DEPLOYER, SALT + creation.init_code), market.price_wei
+    if missing_wei is None:
+        tried = [Tried("deploy", Trial(gas_estimate(connection, call, account), price_wei))]
+    else:
+        funding = ContractCall(_DEPLOYER_SENDER, value_wei=missing_wei)
+        tried = [
+            Tried("fundDeployer", Trial(gas_estimate(connection, funding, account), price_wei)),
+            Tried("deploy", Trial(_creation_gas(creation), price_wei), was_tried=False),
+        ]
+    gas_max = with_margin(sum(one.trial.gas for one in tried), call)
+    cost_max_wei = (missing_wei or 0) + gas_max * market.usual.max_fee_wei
+    require_balance(account, connection.balance_wei(account), cost_max_wei)
+    return tried
+
+
+def _creation_gas(creation: Creation) -> int:
+    """What cannot be tried, since the deployer is missing: by the sizes, which is nearly all."""
+    code = creation.artifact.deployed_bytecode
+    made_of = _GAS_PER_INIT_BYTE * len(creation.init_code)
+    return _CREATION_GAS + made_of + _GAS_PER_CODE_BYTE * len(code)
 
 
 def is_there(connection: Connection, creation: Creation) -> bool:

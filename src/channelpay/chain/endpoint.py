@@ -70,13 +70,13 @@ class Endpoint:
     """
 
     def __init__(self, number: int, url: str, clock: Callable[[], float]) -> None:
-        self.name = f"node {number} ({_host(number, url)})"
+        self.name: str = f"node {number} ({_host(number, url)})"
         self.chain_id: int | None = None
         self.head: Head | None = None
         self.trouble: str | None = None
-        self.is_limited = False
+        self.is_limited: bool = False
         self.is_behind = False
-        self.paused_until = 0.0
+        self.paused_until: float = 0.0
         self._failures = 0
         self._url = url
         self._clock = clock

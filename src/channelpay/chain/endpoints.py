@@ -28,7 +28,7 @@ from channelpay.chain.endpoint import (
     is_about_the_request,
     number_in,
 )
-from channelpay.errors import NetworkError, WrongChain
+from channelpay.errors import NetworkError, NodesDisagree, WrongChain
 
 ANSWER_SECONDS = 15.0
 SURVEY_SECONDS = 10.0
@@ -45,14 +45,6 @@ LAG_SECONDS_MAX = 60
 LIMIT_PATIENCE_SECONDS = 2.0
 """For so long a request waits for nodes that all want to be left alone."""
 T = TypeVar("T")
-
-
-class NodesDisagree(NetworkError):
-    """Two nodes say different hashes of a block well under their heads."""
-
-    code = "nodes-disagree"
-    title = "Nodes Disagree"
-    hint = "Nothing is believed until they agree. Find out which node is wrong, and leave it out."
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,18 @@
-"""The accounts of a home directory: one Web3 Secret Storage (V3) file each, as Ethereum wallets
-read and write it.
+"""The accounts of a home directory: one file each, encrypted with the account's password.
 
-``<home>/keystore/<name>.json`` has mode 0600 in a folder of mode 0700. A file that others may use
-is refused. No function here prints, logs or puts a secret into an error.
+``<home>/keystore/<name>.json`` has mode 0600 in a folder of mode 0700. For a key, it is a Web3
+Secret Storage (V3) file, as Ethereum wallets read and write it. For an account of a hardware wallet
+it names the place of the key there, and has one secret of its own, from which session keys come:
+
+    {"address": "…", "ledger": {"path": "m/44'/60'/0'/0/0"}, "session": {a V3 file}}
+
+A file that others may use is refused. No function here prints, logs or puts a secret into an error.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,31 +21,38 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
 from channelpay.errors import ChannelPayError, ConfigError, InputError, NotFound
+from channelpay.private_files import open_private, sync_folder, write_private
 from channelpay.protocol.parse import parse_address
 from channelpay.protocol.text import checksum_address
 from channelpay.protocol.types import Address
 
 FOLDER = "keystore"
 FILE_BYTES_MAX = 64 * 1024
+DEFAULT_PATH = "m/44'/60'/0'/0/0"
+"""Of the first Ethereum account that a mnemonic or a hardware wallet has (BIP-44)."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
 _SECRET = re.compile(r"(?:0x)?[0-9a-fA-F]{64}\Z")
+_PATH = re.compile(r"m(?:/[0-9]{1,10}'?){1,10}\Z")
+_PATH_NUMBER_MAX = 2**31 - 1
 _VERSION = 3
 _WORK_MAX = {"c": 10_000_000, "n": 2**22, "r": 64, "p": 16, "dklen": 64}
 """Of a key derivation: the usual is c = 2**18 … 10**6 or n = 2**18, r = 8, p = 1, dklen = 32."""
 _SCRYPT_BLOCKS_MAX = 2**23
 """Each takes 128 bytes of memory: 1 GiB."""
-_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 Account.enable_unaudited_hdwallet_features()
 
 
 @dataclass(frozen=True, slots=True)
 class StoredAccount:
-    """An account of which the keystore holds the key."""
+    """An account of the keystore. ``ledger_path`` is where a Ledger has its key (BIP-32); without
+    it, the key is in the file.
+    """
 
     name: str
     address: Address
     path: Path
+    ledger_path: str | None = None
 
 
 def create(home: Path, name: str, password: str) -> Address:
@@ -51,11 +60,25 @@ def create(home: Path, name: str, password: str) -> Address:
     return _store(home, name, Account.create(), password)
 
 
-def import_key(home: Path, name: str, secret_or_mnemonic: str, password: str) -> Address:
-    """Store a key given as 64 hex digits, or the first account (``m/44'/60'/0'/0/0``) of a BIP-39
-    mnemonic.
+def import_key(
+    home: Path, name: str, secret_or_mnemonic: str, password: str, path: str | None = None
+) -> Address:
+    """Store a key given as 64 hex digits, or the account at ``path`` (default:
+    :data:`DEFAULT_PATH`) of a BIP-39 mnemonic.
     """
-    return _store(home, name, _account_from(secret_or_mnemonic.strip()), password)
+    return _store(home, name, _account_from(secret_or_mnemonic.strip(), path), password)
+
+
+def add_ledger(home: Path, name: str, address: Address, path: str, password: str) -> None:
+    """An account of which a Ledger has the key, at ``path``, with a new secret for its session
+    keys.
+    """
+    fields = {
+        "address": address.hex(),
+        "ledger": {"path": parse_path(path)},
+        "session": _encrypted(Account.create(), password),
+    }
+    _write(home, name, fields)
 
 
 def list_accounts(home: Path) -> list[StoredAccount]:
@@ -76,12 +99,61 @@ def find(home: Path, name_or_address: str) -> StoredAccount:
 
 
 def load(home: Path, name_or_address: str, password: str) -> LocalAccount:
-    """The account with its key, ready to sign. Raises :class:`NotFound`, or :class:`InputError` if
-    the password is wrong.
+    """The account with its key, ready to sign. Raises :class:`NotFound`, :class:`InputError` if
+    the password is wrong, or :class:`ConfigError` if a hardware wallet has the key.
     """
     stored = find(home, name_or_address)
+    if stored.ledger_path is not None:
+        raise ConfigError(
+            f"the key of account {stored.name} is in a Ledger, and this needs one in a file",
+            hint="Name another account. A Ledger's opens channels and pays.",
+        )
+    account = _local(Account.from_key(_decrypted(stored, _read(stored.path), password)))
+    if account.address.lower() != "0x" + stored.address.hex():
+        raise ConfigError(f"{stored.path} names another address than its key has")
+    return account
+
+
+def load_session_secret(home: Path, name: str, password: str) -> bytes:
+    """The secret (32 bytes) of the session keys of a Ledger's account. Raises what :func:`load`
+    raises.
+    """
+    stored = find(home, name)
+    session = _read(stored.path).get("session")
+    if not isinstance(session, dict):
+        raise _no_keyfile(stored.path)
+    return _decrypted(stored, session, password)
+
+
+def encrypted_text(stored: StoredAccount) -> str:
+    """What the file of an account holds."""
+    return json.dumps(_read(stored.path))
+
+
+def delete(stored: StoredAccount) -> None:
+    """Remove an account's file for good. Copies of it stay where they are."""
     try:
-        key = Account.decrypt(_checked(stored.path), password)
+        stored.path.unlink()
+        sync_folder(stored.path.parent)
+    except OSError as error:
+        raise ConfigError(f"{stored.path} cannot be removed: {error.strerror}") from error
+
+
+def parse_path(text: str) -> str:
+    """A derivation path (BIP-32), written ``m/44'/60'/0'/0/0``. Raises :class:`InputError`."""
+    numbers = re.findall("[0-9]+", text)
+    if not _PATH.match(text) or any(int(one) > _PATH_NUMBER_MAX for one in numbers):
+        raise InputError(f"a derivation path is written like {DEFAULT_PATH}")
+    return text
+
+
+# --- what a file holds ---------------------------------------------------------------------------
+
+
+def _decrypted(stored: StoredAccount, keyfile: dict[str, Any], password: str) -> bytes:
+    _require_bearable(stored.path, keyfile)
+    try:
+        return bytes(Account.decrypt(keyfile, password))
     except ValueError:
         raise InputError(
             f"the password does not open account {stored.name}", hint="Check the password."
@@ -90,18 +162,13 @@ def load(home: Path, name_or_address: str, password: str) -> LocalAccount:
         raise
     except Exception:  # noqa: BLE001 - eth-keyfile checks little of what it reads
         raise _no_keyfile(stored.path) from None
-    account = _local(Account.from_key(key))
-    if bytes.fromhex(account.address[2:]) != stored.address:
-        raise ConfigError(f"{stored.path} names another address than its key has")
-    return account
 
 
-def _checked(path: Path) -> dict[str, Any]:
-    """A key file of the one known version that can be opened with bearable work."""
-    fields = _read(path)
-    crypto = fields.get("crypto", fields.get("Crypto"))
+def _require_bearable(path: Path, keyfile: dict[str, Any]) -> None:
+    """It has to be of the one known version, and to open with bearable work."""
+    crypto = keyfile.get("crypto", keyfile.get("Crypto"))
     work = crypto.get("kdfparams") if isinstance(crypto, dict) else None
-    if fields.get("version") != _VERSION or not isinstance(work, dict):
+    if keyfile.get("version") != _VERSION or not isinstance(work, dict):
         raise _no_keyfile(path)
     for name, maximum in _WORK_MAX.items():
         number = work.get(name, 1)
@@ -109,7 +176,6 @@ def _checked(path: Path) -> dict[str, Any]:
             raise _no_keyfile(path)
     if work.get("n", 1) * work.get("r", 1) > _SCRYPT_BLOCKS_MAX:
         raise _no_keyfile(path)
-    return fields
 
 
 def _no_keyfile(path: Path) -> ConfigError:
@@ -119,13 +185,18 @@ def _no_keyfile(path: Path) -> ConfigError:
     )
 
 
-def _account_from(secret_or_mnemonic: str) -> LocalAccount:
+def _account_from(secret_or_mnemonic: str, path: str | None) -> LocalAccount:
+    is_key = _SECRET.match(secret_or_mnemonic) is not None
+    if is_key and path is not None:
+        raise InputError("a derivation path goes with a mnemonic, and this is a key")
+    derivation = DEFAULT_PATH if path is None else parse_path(path)
     # No cause is kept: the library's messages repeat words of the mnemonic.
     try:
-        if _SECRET.match(secret_or_mnemonic):
+        if is_key:
             return _local(Account.from_key(secret_or_mnemonic))
         if " " in secret_or_mnemonic:
-            return _local(Account.from_mnemonic(" ".join(secret_or_mnemonic.split())))
+            words = " ".join(secret_or_mnemonic.split())
+            return _local(Account.from_mnemonic(words, account_path=derivation))
     except Exception:  # noqa: BLE001 - eth-account raises its own and eth-utils' errors alike
         raise InputError("the secret is not a valid private key or mnemonic") from None
     raise InputError("a secret is 64 hex digits, or the words of a mnemonic")
@@ -136,17 +207,35 @@ def _local(account: LocalAccount) -> LocalAccount:
     return account
 
 
+def _encrypted(account: LocalAccount, password: str) -> dict[str, Any]:
+    if not password:
+        raise InputError("the password is empty")
+    fields: dict[str, Any] = Account.encrypt(account.key, password)
+    return fields
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
 def _store(home: Path, name: str, account: LocalAccount, password: str) -> Address:
+    _write(home, name, _encrypted(account, password))
+    return parse_address(account.address, "address")
+
+
+def _write(home: Path, name: str, fields: dict[str, Any]) -> None:
     if not _NAME.match(name):
         raise InputError(
             "an account name has 1 to 64 letters, digits, '-' and '_'; the first is no sign"
         )
-    if not password:
-        raise InputError("the password is empty")
     path = _folder(home) / f"{name}.json"
-    address = Address(bytes.fromhex(account.address[2:]))
-    _write(path, Account.encrypt(account.key, password))
-    return address
+    try:
+        write_private(path, json.dumps(fields).encode())
+    except FileExistsError:
+        raise InputError(
+            f"there is an account {name} already", hint="Choose another name."
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _folder(home: Path) -> Path:
@@ -158,53 +247,20 @@ def _folder(home: Path) -> Path:
     return home / FOLDER
 
 
-def _write(path: Path, keyfile: dict[str, Any]) -> None:
-    """Whole or not at all, and never over another file: ``link`` refuses an existing name."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(keyfile, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(draft, path)
-    except FileExistsError:
-        raise InputError(
-            f"there is an account {path.stem} already", hint="Choose another name."
-        ) from None
-    finally:
-        draft.unlink()
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _stored(path: Path) -> StoredAccount:
-    address = str(_read(path).get("address", "")).removeprefix("0x")
+    fields = _read(path)
+    address = str(fields.get("address", "")).removeprefix("0x")
     try:
-        return StoredAccount(path.stem, parse_address("0x" + address), path)
+        ledger = fields.get("ledger")
+        ledger_path = parse_path(str(ledger.get("path"))) if isinstance(ledger, dict) else None
+        return StoredAccount(path.stem, parse_address("0x" + address), path, ledger_path)
     except InputError:
         raise ConfigError(f"{path} is not a keystore file: it has no address") from None
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            if mode & _OTHERS:
-                raise ConfigError(
-                    f"others may use {path} (mode {stat.S_IMODE(mode):04o})",
-                    hint=f"Make it yours alone: chmod 600 {path}",
-                )
+        with open_private(path) as file:
             text = file.read(FILE_BYTES_MAX + 1)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error

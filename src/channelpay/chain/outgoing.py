@@ -23,12 +23,22 @@ from channelpay.chain.fees import FeeMarket, FeePolicy, Fees
 from channelpay.chain.preparation import (
     failure_of,
     fee_market,
+    gas_estimate,
     gas_limit,
     require_balance,
     sign,
+    with_margin,
 )
 from channelpay.chain.sender import not_confirmed, pauses
-from channelpay.chain.types import Block, ContractCall, TransactionReceipt
+from channelpay.chain.types import (
+    Block,
+    ContractCall,
+    Listener,
+    Progress,
+    TransactionReceipt,
+    Trial,
+    unheard,
+)
 from channelpay.errors import (
     ChainReverted,
     ChannelPayError,
@@ -62,7 +72,8 @@ class TransactionSender:
     """Sends calls from one account, journaled in ``outbox``. Threads and processes may share the
     account; each process has a sender of its own.
 
-    ``account`` signs; its key stays inside of it. ``clock`` gives Unix seconds.
+    ``account`` signs; its key stays inside of it. ``clock`` gives Unix seconds. ``listener`` is
+    told how far a transaction is that :meth:`wait` waits for.
     """
 
     def __init__(
@@ -72,13 +83,15 @@ class TransactionSender:
         outbox: Outbox,
         policy: FeePolicy | None = None,
         clock: Callable[[], float] = time.time,
+        listener: Listener = unheard,
     ) -> None:
         self.connection = connection
-        self.address = Address(bytes.fromhex(account.address[2:]))
+        self.address: Address = Address(bytes.fromhex(account.address[2:]))
         self.outbox = outbox
-        self.policy = policy or FeePolicy()
+        self.policy: FeePolicy = policy or FeePolicy()
         self._account = account
         self._clock = clock
+        self._listener = listener
         self._step_lock = threading.Lock()
         self._ended: list[Outgoing] = []
         self._raised_at: dict[int, bytes] = {}
@@ -100,6 +113,14 @@ class TransactionSender:
         outgoing = self._journaled(call, purpose, gas, urgency)
         self._broadcast(outgoing.broadcasts[-1])
         return outgoing
+
+    def trial(self, call: ContractCall) -> Trial:
+        """What ``call`` would use and cost now. Nothing is signed, journaled or sent; raises what
+        :meth:`send` raises before that.
+        """
+        estimate = gas_estimate(self.connection, call, self.address)
+        self._first_offer(call, with_margin(estimate, call), self._pending(), 0.0)
+        return Trial(estimate, fee_market(self.connection).price_wei)
 
     def _journaled(self, call: ContractCall, purpose: str, gas: int, urgency: float) -> Outgoing:
         for _ in range(_NONCE_ATTEMPTS - 1):
@@ -200,15 +221,27 @@ class TransactionSender:
         or once the account cannot pay what is on its way, :class:`NotFound` for an unknown number.
         """
         outgoing = self._journal_row(number)
+        told: bytes | None = None
         for _ in pauses(deadline_seconds):
             unpaid = self._looked_after(urgency)
             outgoing = self._journal_row(number)
+            told = self._tell(outgoing, told)
             if outgoing.status is not TransactionStatus.PENDING:
                 return self._result_of(outgoing)
             if unpaid is not None:
                 raise not_confirmed(unpaid.detail, outgoing.broadcasts[-1].hash) from unpaid
         last = outgoing.broadcasts[-1].hash
         raise not_confirmed(f"not confirmed within {deadline_seconds:g} s", last)
+
+    def _tell(self, outgoing: Outgoing, told: bytes | None) -> bytes:
+        """Of each hash it goes by, and of its end; returns what has been told."""
+        current = outgoing.mined or outgoing.broadcasts[-1].hash
+        needed = self.policy.confirmations
+        if outgoing.mined is not None:
+            self._listener(Progress(current, needed, needed))
+        elif current != told:
+            self._listener(Progress(current, 0, needed))
+        return current
 
     def _looked_after(self, urgency: Urgency) -> InsufficientFunds | None:
         """As well as it goes now; says when money is missing."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from eth_account.signers.local import LocalAccount
-
 from channelpay.chain.connection import Connection, checksum
 from channelpay.chain.fees import FeeMarket, Fees
-from channelpay.chain.types import ContractCall, TransactionReceipt
-from channelpay.errors import ChainReverted, InsufficientFunds, NetworkError
+from channelpay.chain.types import ContractCall, TransactionReceipt, TransactionSigner
+from channelpay.errors import BudgetExceeded, ChainReverted, InsufficientFunds, NetworkError
 from channelpay.protocol.types import Address
 
 GAS_MARGIN_PERCENT = 20
@@ -15,15 +13,30 @@ GAS_MARGIN_PERCENT = 20
 
 
 def gas_limit(connection: Connection, call: ContractCall, sender: Address) -> int:
-    """The gas to send along, after a trial that costs nothing.
+    """The gas to send along, after a trial that costs nothing. Raises what :func:`gas_estimate`
+    raises.
+    """
+    return with_margin(gas_estimate(connection, call, sender), call)
+
+
+def gas_estimate(connection: Connection, call: ContractCall, sender: Address) -> int:
+    """The gas that a call uses now, by a trial that costs nothing.
 
     Raises :class:`ChainReverted` if the contract would refuse the call, :class:`InsufficientFunds`
-    if the account does not have the value that goes with it.
+    if the account does not have the value that goes with it, :class:`BudgetExceeded` if it needs
+    more gas than the call may.
     """
     require_balance(sender, connection.balance_wei(sender), call.value_wei)
     connection.call(call, sender)
-    estimate = connection.estimate_gas(call, sender)
-    return estimate * (100 + GAS_MARGIN_PERCENT) // 100 + call.gas_reserve
+    return connection.estimate_gas(call, sender)
+
+
+def with_margin(estimate: int, call: ContractCall) -> int:
+    """The gas to send along with a call that uses so much now."""
+    needed = estimate * (100 + GAS_MARGIN_PERCENT) // 100 + call.gas_reserve
+    if call.gas_max is not None and needed > call.gas_max:
+        raise BudgetExceeded(f"it needs {needed} gas, over the limit of {call.gas_max}")
+    return needed
 
 
 def fee_market(connection: Connection) -> FeeMarket:
@@ -39,7 +52,12 @@ def require_balance(account: Address, balance_wei: int, needed_wei: int) -> None
 
 
 def sign(
-    account: LocalAccount, chain_id: int, nonce: int, call: ContractCall, gas: int, fees: Fees
+    account: TransactionSigner,
+    chain_id: int,
+    nonce: int,
+    call: ContractCall,
+    gas: int,
+    fees: Fees,
 ) -> tuple[bytes, bytes]:
     """The signed transaction: its hash (32 bytes) and what a node takes."""
     signed = account.sign_transaction(

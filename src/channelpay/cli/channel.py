@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -22,10 +24,18 @@ from channelpay.cli.common import (
     parse_amount_of,
     pass_output,
     setting_options,
-    short,
     token_option,
 )
+from channelpay.cli.consent import DRY_RUN_PASSED, Consent, consent_options
+from channelpay.cli.explorer import link_facts, link_members, transaction_link
 from channelpay.cli.output import Output, facts_table, json_option
+from channelpay.cli.payer_previews import (
+    preview_close,
+    preview_open,
+    preview_request_close,
+    preview_top_up,
+    preview_withdraw,
+)
 from channelpay.errors import (
     ChannelPayError,
     InputError,
@@ -36,7 +46,7 @@ from channelpay.errors import (
 from channelpay.payer.records import ETHER, PayerChannel, Token
 from channelpay.protocol.parse import parse_address
 from channelpay.protocol.text import checksum_address, to_hex
-from channelpay.protocol.types import NATIVE, Address, ChannelStatus
+from channelpay.protocol.types import NATIVE, Address
 
 if TYPE_CHECKING:
     from channelpay.payer.client import Payer
@@ -56,11 +66,22 @@ def channel() -> None:
 )
 @click.argument("target", metavar="URL|PAYEE")
 @click.option("--deposit", required=True, metavar="AMOUNT", help="How much to lock, say 0.05.")
+@click.option("--gasless", is_flag=True, help="Have the site at URL open it and pay the gas.")
 @token_option
+@consent_options
 @setting_options
 @json_option
 @pass_output
-def open_(output: Output, target: str, deposit: str, token: Address, setting: Setting) -> None:
+def open_(
+    output: Output,
+    target: str,
+    deposit: str,
+    token: Address,
+    consent: Consent,
+    setting: Setting,
+    *,
+    gasless: bool,
+) -> int:
     """Open a channel to whom a URL has to be paid, or to an address.
 
     The deposit is locked in the contract; what is not spent comes back when the channel is closed.
@@ -72,9 +93,19 @@ def open_(output: Output, target: str, deposit: str, token: Address, setting: Se
             payee, url = _payee_of(target, token, setting), target
         described = payer.wallet.token(token)
         amount = parse_amount_of(deposit, described, "deposit")
+        carried_at = _carrying_url(url) if gasless else None
+        if not consent.given(
+            output,
+            lambda: preview_open(payer, payee, amount, described, url, gasless=gasless),
+        ):
+            return DRY_RUN_PASSED
         with output.waiting("Opening the channel", after_interrupt=LOOK_AT_CHANNELS):
-            entry = payer.open_channel(payee, amount, token, url)
+            if carried_at is not None:
+                entry = payer.open_carried(carried_at, amount, token)
+            else:
+                entry = payer.open_channel(payee, amount, token, url)
     _show_one(output, Shown(entry, described, time.time()))
+    return 0
 
 
 @channel.command("list", epilog="Example: channelpay channel list --rpc http://127.0.0.1:8545")
@@ -120,31 +151,44 @@ def show(output: Output, channel_name: str, setting: Setting) -> int:
 @channel.command("top-up", epilog="Example: channelpay channel top-up 0x1f2e3d4c 0.05")
 @click.argument("channel_name", metavar="CHANNEL")
 @click.argument("amount")
+@consent_options
 @setting_options
 @json_option
 @pass_output
-def top_up(output: Output, channel_name: str, amount: str, setting: Setting) -> None:
+def top_up(
+    output: Output, channel_name: str, amount: str, consent: Consent, setting: Setting
+) -> int:
     """Add AMOUNT to a channel's deposit. Takes a close request back."""
     with open_payer(setting, output) as payer:
         entry = _find(payer.state, payer.address, channel_name)
         token = payer.wallet.token(entry.channel.token)
         base_units = parse_amount_of(amount, token, "amount")
+        if not consent.given(output, lambda: preview_top_up(payer, entry, token, base_units)):
+            return DRY_RUN_PASSED
         with output.waiting("Topping the channel up", after_interrupt=LOOK_AT_CHANNELS):
             payer.top_up(entry.channel_id, base_units)
-        entry = payer.state.channel(entry.channel_id)
-    _show_one(output, Shown(entry, token, time.time()))
+        grown = payer.state.channel(entry.channel_id)
+    _show_one(output, Shown(grown, token, time.time()))
+    return 0
 
 
 @channel.command(epilog="Example: channelpay channel close 0x1f2e3d4c")
 @click.argument("channel_name", metavar="CHANNEL")
 @click.option("--url", metavar="URL", help="A paid address of the payee (default: the last used).")
 @click.option("--request", is_flag=True, help="Start to close without the payee, on chain.")
+@consent_options
 @setting_options
 @json_option
 @pass_output
 def close(
-    output: Output, channel_name: str, url: str | None, *, request: bool, setting: Setting
-) -> None:
+    output: Output,
+    channel_name: str,
+    url: str | None,
+    *,
+    request: bool,
+    consent: Consent,
+    setting: Setting,
+) -> int:
     """Ask the payee to close a channel; what was not spent comes back at once.
 
     With --request the payee is not asked: it has the grace period to take what it is owed, and then
@@ -154,19 +198,30 @@ def close(
         entry = _find(payer.state, payer.address, channel_name)
         token = payer.wallet.token(entry.channel.token)
         if request:
+            if not consent.given(output, lambda: preview_request_close(payer, entry, token)):
+                return DRY_RUN_PASSED
             _request_close(output, payer, entry, token)
         else:
+            if not consent.given(output, lambda: preview_close(entry, token, url)):
+                return DRY_RUN_PASSED
             _close(output, payer, _Closing(entry, token, url))
+    return 0
 
 
 @channel.command(epilog="Example: channelpay channel withdraw --all")
 @click.argument("channel_name", metavar="[CHANNEL]", required=False)
 @click.option("--all", "everything", is_flag=True, help="Every channel that can be withdrawn now.")
+@consent_options
 @setting_options
 @json_option
 @pass_output
 def withdraw(
-    output: Output, channel_name: str | None, *, everything: bool, setting: Setting
+    output: Output,
+    channel_name: str | None,
+    *,
+    everything: bool,
+    consent: Consent,
+    setting: Setting,
 ) -> int:
     """Take back what was not settled, once the grace period of a requested close is over.
 
@@ -176,10 +231,13 @@ def withdraw(
     if (channel_name is None) != everything:
         raise InputError("name a channel, or give --all", hint="List them: channelpay channel list")
     with open_payer(setting, output) as payer:
-        if channel_name is not None:
-            _withdraw(output, payer, _find(payer.state, payer.address, channel_name))
-            return 0
-        return _withdraw_all(output, payer)
+        if everything:
+            return _withdraw_all(output, payer, consent)
+        entry = _find(payer.state, payer.address, str(channel_name))
+        if not consent.given(output, lambda: preview_withdraw(payer, [entry])):
+            return DRY_RUN_PASSED
+        _withdraw(output, payer, entry)
+        return 0
 
 
 # --- steps of the commands -----------------------------------------------------------------------
@@ -250,6 +308,14 @@ def _payee_of(url: str, token: Address, setting: Setting) -> Address:
     )
 
 
+def _carrying_url(url: str | None) -> str:
+    if url is None:
+        raise InputError(
+            "an address cannot pay gas", hint="Name a URL of the site that carries the gas."
+        )
+    return url
+
+
 def _option_of(token: Address) -> str:
     return "eth" if token == NATIVE else checksum_address(token)
 
@@ -265,20 +331,45 @@ def _withdraw(output: Output, payer: Payer, entry: PayerChannel) -> None:
     _show_closed(output, payer.state.channel(entry.channel_id), token, transaction_hash)
 
 
-def _withdraw_all(output: Output, payer: Payer) -> int:
+def _withdraw_all(output: Output, payer: Payer, consent: Consent) -> int:
     """Returns the exit code: that of the first failure, or 0."""
-    code = 0
     entries = payer.withdrawable()
-    for entry in entries:
-        try:
-            _withdraw(output, payer, entry)
-        except ChannelPayError as error:
-            error.context.setdefault("channelId", to_hex(entry.channel_id))
-            output.error(error)
-            code = code or error.exit_code
     if not entries:
         output.note("There is nothing to withdraw now.", {"withdrawable": 0})
-    return code
+        return DRY_RUN_PASSED if consent.dry_run else 0
+    failures = _Failures(output)
+    if consent.looks_first(output):
+        entries = [
+            entry
+            for entry in entries
+            if failures.is_done(entry, partial(preview_withdraw, payer, [entry]))
+        ]
+        if not entries:
+            return failures.code
+        if not consent.given(output, lambda: preview_withdraw(payer, entries)):
+            return failures.code or DRY_RUN_PASSED
+    for entry in entries:
+        failures.is_done(entry, partial(_withdraw, output, payer, entry))
+    return failures.code
+
+
+class _Failures:
+    """Of one channel, which do not stop the others. ``code`` is the exit code of the first."""
+
+    def __init__(self, output: Output) -> None:
+        self.code = 0
+        self._output = output
+
+    def is_done(self, entry: PayerChannel, deed: Callable[[], object]) -> bool:
+        """Whether it did not fail."""
+        try:
+            deed()
+        except ChannelPayError as error:
+            error.context.setdefault("channelId", to_hex(entry.channel_id))
+            self._output.error(error)
+            self.code = self.code or error.exit_code
+            return False
+        return True
 
 
 def _request_close(output: Output, payer: Payer, entry: PayerChannel, token: Token) -> None:
@@ -293,23 +384,7 @@ def _close(output: Output, payer: Payer, closing: _Closing) -> None:
     with output.waiting("The payee closes the channel", after_interrupt=LOOK_AT_CHANNELS):
         closed = payer.close_channel(channel_id, closing.url)
     entry = payer.state.channel(channel_id)
-    if entry.status is not ChannelStatus.FINALIZED:
-        raise _not_seen_closed(entry, closed.transaction_hash)
     _show_closed(output, entry, closing.token, closed.transaction_hash)
-
-
-def _not_seen_closed(entry: PayerChannel, transaction_hash: bytes) -> ChannelPayError:
-    """A payee's word is no refund."""
-    from channelpay.chain.sender import NotConfirmed
-
-    name = short(entry.channel_id)
-    return NotConfirmed(
-        "the payee says that the channel is closed, and the chain does not say so",
-        hint=f"Look again in a minute: channelpay channel show {name}. If it stays open, take your"
-        f" deposit back without the payee: channelpay channel close {name} --request",
-        txHash=to_hex(transaction_hash),
-        channelId=to_hex(entry.channel_id),
-    )
 
 
 # --- what is shown -------------------------------------------------------------------------------
@@ -343,4 +418,5 @@ def _show_closed(
         "Back": format_amount_of(refund, token),
         "Transaction": to_hex(transaction_hash),
     }
-    output.show(members, lambda: facts_table(shown))
+    link = transaction_link(transaction_hash, entry.deployment.chain_id)
+    output.show(members | link_members(link), lambda: facts_table(shown | link_facts(link)))

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from channelpay.cli.common import format_amount_of, short
+from channelpay.cli.explorer import link_facts, link_members, transaction_link
 from channelpay.payer.money import Next, Standing, standing_of
 from channelpay.payer.records import PayerChannel, Token
 from channelpay.protocol.text import checksum_address, to_hex
@@ -65,7 +66,7 @@ class Shown:
             "withdrawableAt": entry.withdrawable_at,
             "money": {json: str(getattr(money, name)) for name, json in _PARTS.items()},
             "next": {"action": standing.next.value, "at": standing.at, "text": self.next_text()},
-        }
+        } | link_members(self._link())
 
     def facts(self) -> dict[str, str]:
         """What people read, without what there is nothing to say about."""
@@ -83,6 +84,7 @@ class Shown:
             "Next": self.next_text(),
             "URL": entry.url or "",
             "Opened by": opened,
+            **link_facts(self._link()),
         }
         return {name: value for name, value in facts.items() if value}
 
@@ -131,6 +133,11 @@ class Shown:
     def _when(self) -> str:
         at = self.standing.at
         return "now" if at is None or at <= self.now else f"from {_time_text(at)}"
+
+    def _link(self) -> str | None:
+        """To its open."""
+        opened = self.entry.open_transaction
+        return None if opened is None else transaction_link(opened, self.entry.deployment.chain_id)
 
     def _amount(self, amount: int) -> str:
         return format_amount_of(amount, self.token)

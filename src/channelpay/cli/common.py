@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import click
 
 from channelpay.cli.output import Output
+from channelpay.cli.passwords import password_of
 from channelpay.errors import ConfigError, InputError, NotFound
 from channelpay.protocol.parse import parse_address
 from channelpay.protocol.text import format_amount, parse_human_amount, to_hex
@@ -31,16 +31,18 @@ if TYPE_CHECKING:
 
     from channelpay.chain.connection import Connection
     from channelpay.chain.keystore import StoredAccount
+    from channelpay.chain.types import TransactionSigner
     from channelpay.cli.networks import Network
     from channelpay.payee.terms import Token as PayeeToken
+    from channelpay.payer.budgets import Confirm
     from channelpay.payer.client import Payer
     from channelpay.payer.limits import Limits
     from channelpay.payer.observer import Observer
     from channelpay.payer.records import Token
+    from channelpay.payer.session_keys import SessionKeys
     from channelpay.payer.state import PayerState
     from channelpay.payer.steps import Step
 
-PASSWORD_BYTES_MAX = 4096
 BOOKS = "payer.sqlite3"
 SITE_BOOKS = "books.sqlite3"
 SHORT_DIGITS = 8
@@ -48,7 +50,7 @@ PREFIX_DIGITS_MIN = 6
 _DURATION = re.compile("(?P<number>[0-9]{1,9})(?P<unit>[dhms]?)")
 _SECONDS = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
 
-pass_output = click.make_pass_decorator(Output)
+pass_output: Callable[[Callable[..., Any]], Callable[..., Any]] = click.make_pass_decorator(Output)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,7 @@ def chosen_network(context: click.Context) -> Network | None:
     return None if name is None else settings.named(name)
 
 
-rpc_option = node_option()
+rpc_option: Callable[[Callable[..., Any]], Callable[..., Any]] = node_option()
 
 
 def contract_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -151,7 +153,7 @@ def password_option(command: Callable[..., Any]) -> Callable[..., Any]:
         "--password-file",
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help="Holds the password; else CHANNELPAY_PASSWORD, else a prompt.",
+        help="Holds the password; else CHANNELPAY_PASSWORD, the keyring, or a prompt.",
     )(command)
 
 
@@ -172,7 +174,7 @@ def token_option(command: Callable[..., Any]) -> Callable[..., Any]:
         default="eth",
         show_default=True,
         metavar="eth|NAME|ADDRESS",
-        callback=lambda context, _parameter, text: token_address(text, chosen_network(context)),
+        callback=lambda _context, _parameter, text: token_address(text),
         help="The token of all amounts; a NAME is one of the network's.",
     )(command)
 
@@ -203,8 +205,9 @@ def duration_text(seconds: int) -> str:
     return f"{seconds // _SECONDS[unit]}{unit}"
 
 
-def token_address(text: str, network: Network | None) -> Address:
-    name = text.lower()
+def token_address(text: str) -> Address:
+    """``eth``, an address, or a name of the network's. For an option's callback or a command."""
+    name, network = text.lower(), chosen_network(click.get_current_context())
     known = {} if network is None else network.tokens
     return NATIVE if name == "eth" else parse_address(known.get(name, text), "token")
 
@@ -248,41 +251,39 @@ def chosen_account(name: str | None) -> StoredAccount:
     raise ConfigError("there is no account yet", hint="Make one with: channelpay account new NAME")
 
 
+@dataclass(frozen=True, slots=True)
+class PayingAccount:
+    """What signs transactions, and what signs vouchers."""
+
+    signer: TransactionSigner
+    session_keys: SessionKeys
+
+
+def paying_account(setting: Setting, output: Output) -> PayingAccount:
+    """The chosen account, which asks for the password. A Ledger is needed for transactions only."""
+    from channelpay.chain import keystore
+    from channelpay.payer.session_keys import SessionKeys
+
+    stored = chosen_account(setting.account)
+    password = password_of(stored, setting.password_file)
+    if stored.ledger_path is None:
+        account = keystore.load(home(), stored.name, password)
+        return PayingAccount(account, SessionKeys.of_account(bytes(account.key)))
+    from channelpay.chain.ledger import LedgerAccount
+
+    def announce() -> None:
+        output.note("Confirm it on the Ledger.", {"waitingFor": "ledger"})
+
+    keys = SessionKeys(keystore.load_session_secret(home(), stored.name, password))
+    return PayingAccount(LedgerAccount(stored.address, stored.ledger_path, announce), keys)
+
+
 def unlocked_account(setting: Setting) -> LocalAccount:
     """The chosen account with its key, which asks for the password."""
     from channelpay.chain import keystore
 
     stored = chosen_account(setting.account)
-    password = read_password(setting.password_file, f"Password of {stored.name}")
-    return keystore.load(home(), stored.name, password)
-
-
-def read_password(file: Path | None, prompt: str, *, confirm: bool = False) -> str:
-    """From the file, else from ``CHANNELPAY_PASSWORD``, else asked at the terminal."""
-    if file is not None:
-        return read_secret_file(file)
-    given = os.environ.get("CHANNELPAY_PASSWORD")
-    if given:
-        return given
-    answer: str = click.prompt(prompt, hide_input=True, confirmation_prompt=confirm, err=True)
-    return answer
-
-
-def read_secret_file(path: Path) -> str:
-    """The first line of a file that only its owner may use."""
-    try:
-        with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            if stat.S_ISREG(mode) and mode & (stat.S_IRWXG | stat.S_IRWXO):
-                raise ConfigError(
-                    f"others may use {path}", hint=f"Make it yours alone: chmod 600 {path}"
-                )
-            line = file.readline(PASSWORD_BYTES_MAX)
-        return line.decode().rstrip("\r\n")
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is not text") from None
+    return keystore.load(home(), stored.name, password_of(stored, setting.password_file))
 
 
 # --- chain, contract, channels -----------------------------------------------------------------
@@ -339,12 +340,22 @@ def contract_address(setting: Setting) -> Address | None:
 
 @contextmanager
 def open_payer(
-    setting: Setting, output: Output, limits: tuple[Limits, ...] = ()
+    setting: Setting,
+    output: Output,
+    limits: tuple[Limits, ...] = (),
+    confirm: Confirm | None = None,
+    gasless: str = "auto",
 ) -> Iterator[Payer]:
-    """The payer with its key, which asks for the password."""
+    """The payer with its key, which asks for the password. It pays whom the settings file lists."""
+    from channelpay.chain.sender import SendPolicy
+    from channelpay.cli.config import read_settings
+    from channelpay.payer.budgets import never
     from channelpay.payer.client import Payer
+    from channelpay.payer.gasless import Gasless
+    from channelpay.payer.offers import Allowed
 
-    account = unlocked_account(setting)
+    listed = read_settings().budget
+    account = paying_account(setting, output)
 
     class _SpeakingPayer(Payer):
         """Says when a session waits for the chain."""
@@ -354,12 +365,17 @@ def open_payer(
                 super().perform(step)
 
     payer = _SpeakingPayer(
-        account,
+        account.signer,
         setting.rpc,
         home() / BOOKS,
+        session_keys=account.session_keys,
         limits=limits,
         chain_id=expected_chain_id(),
         contract=contract_address(setting),
+        policy=SendPolicy(listener=output.told),
+        allowed=Allowed(listed.contracts, listed.payees, listed.origins),
+        confirm=confirm or never,
+        gasless=Gasless(gasless),
     )
     try:
         yield payer
@@ -367,9 +383,7 @@ def open_payer(
         payer.close()
 
 
-LOOK_AT_CHANNELS = (
-    "A transaction may still be mined. See what became of it with: channelpay channel list"
-)
+LOOK_AT_CHANNELS = "See what became of it with: channelpay channel list"
 
 
 @contextmanager

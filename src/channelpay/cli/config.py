@@ -1,5 +1,5 @@
 """The settings file, ``config.toml`` in ``CHANNELPAY_HOME``: which network and which account are
-meant where a command does not say.
+meant where a command does not say, and what may be spent.
 
 What is given on the command line counts first, then the environment, then the file.
 """
@@ -9,15 +9,19 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from channelpay.cli.common import home
+from channelpay.cli.limits import BudgetSettings, TokenBudget
 from channelpay.cli.networks import WELL_KNOWN, Network
 from channelpay.errors import ChannelPayError, ConfigError
+from channelpay.payer.origins import origin_of
 from channelpay.protocol.parse import parse_address
+from channelpay.protocol.text import to_hex
+from channelpay.protocol.types import Address
 
 CONFIG = "config.toml"
 CONFIG_BYTES_MAX = 64 * 1024
@@ -25,8 +29,12 @@ RPC_MAX = 8
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _SYMBOL = re.compile(r"[a-z0-9][a-z0-9.]{0,15}")
 _URL = re.compile(r"https?://[^\s/?#]+[^\s]*")
-_MEMBERS = ("network", "account", "networks")
+_AMOUNT = re.compile(r"[0-9]{1,30}(\.[0-9]{1,30})?( [A-Za-z0-9.]{1,16})?")
+_MEMBERS = ("network", "account", "networks", "budget")
 _NETWORK_MEMBERS = ("chain_id", "rpc", "contract", "confirmations", "explorer", "tokens")
+_LISTS = ("contracts", "payees", "origins")
+_LIMITS = tuple(one.name for one in fields(TokenBudget))
+_NEEDED = ("request", "origin_day", "day")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +44,7 @@ class Config:
     network: str | None = None
     account: str | None = None
     networks: Mapping[str, Network] = field(default_factory=lambda: WELL_KNOWN)
+    budget: BudgetSettings = field(default_factory=BudgetSettings)
 
     def named(self, name: str) -> Network:
         """Raises :class:`ConfigError` for a network that nobody described."""
@@ -86,7 +95,8 @@ def _config(members: Mapping[str, Any]) -> Config:
     networks = dict(WELL_KNOWN)
     for name, described in _table(members, "networks").items():
         networks[name] = _network(name, described, networks.get(name))
-    config = Config(_text(members, "network"), _text(members, "account"), networks)
+    budget = _budget(_table(members, "budget"), networks)
+    config = Config(_text(members, "network"), _text(members, "account"), networks, budget)
     if config.network is not None:
         config.named(config.network)
     return config
@@ -175,3 +185,64 @@ def _tokens(members: Mapping[str, Any], place: str) -> dict[str, str]:
             raise ConfigError(f"{place}: a token's name has up to 16 small letters and digits")
         parse_address(address, f"{place}: {symbol}")
     return dict(tokens)
+
+
+# --- the budget ----------------------------------------------------------------------------------
+
+
+def _budget(members: Mapping[str, Any], networks: Mapping[str, Network]) -> BudgetSettings:
+    named = {"eth", *(symbol for network in networks.values() for symbol in network.tokens)}
+    tokens = {}
+    for name, limits in members.items():
+        if name not in _LISTS:
+            tokens[_token_name(name, named)] = _token_budget(f"budget.{name}", limits)
+    contracts, payees, origins = (_listed(members, name) for name in _LISTS)
+    return BudgetSettings(
+        tokens,
+        _addresses(contracts, "contracts") or frozenset(),
+        _addresses(payees, "payees"),
+        None if origins is None else frozenset(origin_of(one) for one in origins),
+    )
+
+
+def _token_name(name: str, named: set[str]) -> str:
+    """A token as the sections are known by: its name, or its address in small letters."""
+    if name in named:
+        return name
+    if not name.startswith("0x"):
+        raise ConfigError(
+            f"budget does not know {name[:40]!r}",
+            hint=f"It takes {', '.join(_LISTS)}, and a table for each token: {', '.join(named)} or"
+            " an address.",
+        )
+    return to_hex(parse_address(name, "budget"))
+
+
+def _token_budget(place: str, members: object) -> TokenBudget:
+    if not isinstance(members, dict):
+        raise ConfigError(f"{place} is not a table")
+    _refuse_unknown(members, _LIMITS, place)
+    for name in _NEEDED:
+        if name not in members:
+            raise ConfigError(f"{place} needs {', '.join(_NEEDED)}", hint=f"There is no {name}.")
+    for name, text in members.items():
+        if not isinstance(text, str) or not _AMOUNT.fullmatch(text):
+            raise ConfigError(
+                f"{place}: {name} is not an amount", hint='Write it with quotes, say "0.001".'
+            )
+    return TokenBudget(**members)
+
+
+def _listed(members: Mapping[str, Any], name: str) -> list[str] | None:
+    texts = members.get(name)
+    if texts is None:
+        return None
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise ConfigError(f"budget: {name} is not a list of texts")
+    return texts
+
+
+def _addresses(texts: list[str] | None, name: str) -> frozenset[Address] | None:
+    return (
+        None if texts is None else frozenset(parse_address(one, f"budget: {name}") for one in texts)
+    )

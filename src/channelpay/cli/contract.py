@@ -15,12 +15,14 @@ from channelpay.chain.create2 import (
     SALT,
     Creation,
     payment_channels_creation,
+    payouts_creation,
     predicted_address,
     revenue_splitter_factory_creation,
 )
 from channelpay.cli.common import (
     Setting,
     account_option,
+    chosen_account,
     connected,
     contract_address,
     contract_option,
@@ -28,9 +30,11 @@ from channelpay.cli.common import (
     grace_period,
     pass_output,
     password_option,
+    paying_account,
     rpc_option,
-    unlocked_account,
 )
+from channelpay.cli.consent import DRY_RUN_PASSED, Consent, Preview, consent_options
+from channelpay.cli.explorer import address_link, link_facts, link_members
 from channelpay.cli.output import Output, facts_table, json_option
 from channelpay.errors import InputError
 from channelpay.protocol.eip712 import domain_separator
@@ -43,13 +47,15 @@ if TYPE_CHECKING:
 
 PAYMENT_CHANNELS = "payment-channels"
 FACTORY = "revenue-splitter-factory"
+PAYOUTS = "payouts"
 _ARTIFACTS = {
     PAYMENT_CHANNELS: artifacts.payment_channels,
     "revenue-splitter": artifacts.revenue_splitter,
     FACTORY: artifacts.revenue_splitter_factory,
+    PAYOUTS: artifacts.payouts,
     "test-token": artifacts.test_token,
 }
-_AGAIN = "A transaction may still be mined. Run the command again: nothing is deployed twice."
+_AGAIN = "Run the command again: nothing is deployed twice."
 _ETHER_DECIMALS = 18
 
 
@@ -66,7 +72,7 @@ def _creation_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """NAME and ``--grace-period``, which :func:`_creation` understands."""
     named = click.argument(
         "name",
-        type=click.Choice([PAYMENT_CHANNELS, FACTORY]),
+        type=click.Choice([PAYMENT_CHANNELS, FACTORY, PAYOUTS]),
         default=PAYMENT_CHANNELS,
         metavar="[NAME]",
     )
@@ -85,6 +91,7 @@ def _creation_options(command: Callable[..., Any]) -> Callable[..., Any]:
     epilog="Example: channelpay contract deploy --rpc http://127.0.0.1:8545 --account main"
 )
 @_creation_options
+@consent_options
 @rpc_option
 @account_option
 @password_option
@@ -92,15 +99,18 @@ def _creation_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @pass_output
 def deploy(
     output: Output,
+    /,
+    *,
     name: str,
     grace_seconds: int | None,
+    consent: Consent,
     rpc: str | None,
     account: str | None,
     password_file: Path | None,
-) -> None:
+) -> int:
     """Put a contract on a chain, unless it is there already.
 
-    NAME is payment-channels, if not given, or revenue-splitter-factory.
+    NAME is payment-channels, if not given, revenue-splitter-factory or payouts.
 
     It goes through the deterministic deployer that most chains carry; where that is missing, it is
     put there first.
@@ -108,9 +118,18 @@ def deploy(
     creation = _creation(name, grace_seconds)
     address = checksum_address(creation.address)
     output.note(f"{creation.artifact.name} belongs at {address}.", {"address": address})
+    from channelpay.chain.deploy import is_there
+
     connection = connected(rpc)
-    receipt = _deployed(output, connection, creation, Setting(rpc, None, account, password_file))
+    if is_there(connection, creation):
+        _show_deployed(output, connection.chain_id, creation, None)
+        return DRY_RUN_PASSED if consent.dry_run else 0
+    setting = Setting(rpc, None, account, password_file)
+    if not consent.given(output, lambda: _preview(connection, creation, setting)):
+        return DRY_RUN_PASSED
+    receipt = _deployed(output, connection, creation, setting)
     _show_deployed(output, connection.chain_id, creation, receipt)
+    return 0
 
 
 @contract.command(epilog="Example: channelpay contract verify --rpc http://127.0.0.1:8545")
@@ -144,7 +163,7 @@ def verify(output: Output, address: str | None, rpc: str | None, contract: str |
 def abi(output: Output, name: str) -> None:
     """Print the ABI of a contract as JSON, for wallets, explorers and other languages.
 
-    NAME is payment-channels, if not given, revenue-splitter, revenue-splitter-factory or
+    NAME is payment-channels, if not given, revenue-splitter, revenue-splitter-factory, payouts or
     test-token.
     """
     click.echo(json.dumps(_ARTIFACTS[name]().abi, indent=None if output.as_json else 2))
@@ -157,7 +176,7 @@ def abi(output: Output, name: str) -> None:
 def address(output: Output, name: str, grace_seconds: int | None) -> None:
     """Say where a contract is on every chain, without asking a node.
 
-    NAME is payment-channels, if not given, or revenue-splitter-factory.
+    NAME is payment-channels, if not given, revenue-splitter-factory or payouts.
 
     The address is the last 20 bytes of keccak256(0xff ++ deployer ++ salt ++ init code hash), as
     EIP-1014 says. The init code is the bytecode; that of payment-channels is followed by the grace
@@ -180,7 +199,9 @@ def address(output: Output, name: str, grace_seconds: int | None) -> None:
     if name == PAYMENT_CHANNELS:
         place["gracePeriodSeconds"] = grace_seconds or GRACE_SECONDS_CANONICAL
         shown["Grace period"] = duration_text(place["gracePeriodSeconds"])
-    output.show({"name": creation.artifact.name} | place, lambda: facts_table(shown))
+    link = address_link(creation.address)
+    members = {"name": creation.artifact.name} | place | link_members(link)
+    output.show(members, lambda: facts_table(shown | link_facts(link)))
 
 
 # --- steps of the commands -----------------------------------------------------------------------
@@ -191,18 +212,16 @@ def _creation(name: str, grace_seconds: int | None) -> Creation:
         return payment_channels_creation(grace_seconds or GRACE_SECONDS_CANONICAL)
     if grace_seconds is not None:
         raise InputError(f"{name} has no grace period", hint="Leave --grace-period out.")
-    return revenue_splitter_factory_creation()
+    return payouts_creation() if name == PAYOUTS else revenue_splitter_factory_creation()
 
 
 def _deployed(
     output: Output, connection: Connection, creation: Creation, setting: Setting
 ) -> TransactionReceipt | None:
-    """Deploy what is missing; asks for the password only then."""
-    from channelpay.chain.deploy import create, deployer_cost_wei, is_there
-    from channelpay.chain.sender import Sender
+    """Asks for the password."""
+    from channelpay.chain.deploy import create, deployer_cost_wei
+    from channelpay.chain.sender import Sender, SendPolicy
 
-    if is_there(connection, creation):
-        return None
     cost_wei = deployer_cost_wei(connection)
     if cost_wei is not None:
         output.note(
@@ -210,9 +229,35 @@ def _deployed(
             f" To put it there costs {_ether(cost_wei)} more.",
             {"deployerCostWei": str(cost_wei)},
         )
-    sender = Sender(connection, unlocked_account(setting))
+    account = paying_account(setting, output).signer
+    sender = Sender(connection, account, SendPolicy(listener=output.told))
     with output.waiting(f"Deploying {creation.artifact.name}", after_interrupt=_AGAIN):
         return create(sender, creation).receipt
+
+
+def _preview(connection: Connection, creation: Creation, setting: Setting) -> Preview:
+    """Of a contract that is missing; needs no password."""
+    from channelpay.chain.deploy import deployer_cost_wei, try_create
+
+    account = chosen_account(setting.account).address
+    result = {
+        "name": creation.artifact.name,
+        "address": checksum_address(creation.address),
+        "chainId": connection.chain_id,
+        "account": checksum_address(account),
+    }
+    facts = {
+        "Would": f"deploy {creation.artifact.name}",
+        "Address": checksum_address(creation.address),
+        "Chain id": str(connection.chain_id),
+        "From": checksum_address(account),
+    }
+    missing_wei = deployer_cost_wei(connection)
+    if missing_wei is not None:
+        result["deployerCostWei"] = str(missing_wei)
+        facts["Before"] = f"put the deterministic deployer there, for {_ether(missing_wei)} more"
+    tried = try_create(connection, creation, account)
+    return Preview("deploy", tried, result, facts, "Deploy it?")
 
 
 # --- what is shown -------------------------------------------------------------------------------
@@ -245,7 +290,8 @@ def _show_deployed(
             "Gas used": f"{receipt.gas_used:,}",
             "Gas fee": _ether(receipt.fee_wei),
         }
-    output.show(members, lambda: facts_table(shown))
+    link = address_link(creation.address, chain_id)
+    output.show(members | link_members(link), lambda: facts_table(shown | link_facts(link)))
 
 
 def _show_genuine(output: Output, deployment: Deployment, grace_seconds: int) -> None:
@@ -270,7 +316,8 @@ def _show_genuine(output: Output, deployment: Deployment, grace_seconds: int) ->
         "Grace period": duration_text(grace_seconds),
         "Domain separator": to_hex(domain_separator(deployment)),
     }
-    output.show(members, lambda: facts_table(shown))
+    link = address_link(deployment.contract, deployment.chain_id)
+    output.show(members | link_members(link), lambda: facts_table(shown | link_facts(link)))
 
 
 def _ether(amount_wei: int) -> str:

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from channelpay.cli.common import duration_text, grace_period, parse_duration, pass_output
+from channelpay.cli.common import (
+    chosen_account,
+    duration_text,
+    grace_period,
+    parse_duration,
+    pass_output,
+)
 from channelpay.cli.output import Output, facts_table, json_option
 from channelpay.protocol.parse import parse_address
 from channelpay.protocol.text import (
@@ -21,6 +27,7 @@ from channelpay.protocol.text import (
     parse_human_amount,
     to_hex,
 )
+from channelpay.protocol.types import Address
 from channelpay.testing.accounts import BALANCE_WEI, TOKENS_EACH
 
 if TYPE_CHECKING:
@@ -31,9 +38,10 @@ if TYPE_CHECKING:
     from channelpay.testing.status import ChainStatus, StatusPage
 
 _ETHER_DECIMALS = 18
-_TABLE_COLUMNS = 148
+_TABLE_COLUMNS = 77
+"""A key of 66 characters beside the number of its account."""
 _KEY_WARNING = (
-    "These are public test keys that anybody can spend from: for local chains only. "
+    "These are public test keys that anybody can spend from: for local chains only.\n"
     "Ctrl-C stops the chain."
 )
 _EXAMPLES = """\b
@@ -41,7 +49,7 @@ Examples:
   channelpay dev
   channelpay dev --anvil --port 0 --grace-period 10m
   channelpay dev advance 1d
-  channelpay dev faucet 0x70997970C51812dc3A010C7d01b50e0d17dc79C8
+  channelpay dev faucet alice
 """
 
 
@@ -159,14 +167,15 @@ def _chain_table(furnished: FurnishedChain, status_url: str) -> Table:
 
 
 def _accounts_table(furnished: FurnishedChain) -> Table:
+    """The number of each account, its address and below that its key."""
     from rich.table import Table
 
     ether = format_amount(BALANCE_WEI, _ETHER_DECIMALS, "ETH")
     tokens = format_amount(TOKENS_EACH, furnished.token_decimals, furnished.token_symbol)
-    table = Table("Address", "Balance", "Public test key", title="Accounts")
-    for account in furnished.chain.accounts:
+    table = Table("", "Address\nPublic test key", title=f"Accounts, each with {ether} and {tokens}")
+    for number, account in enumerate(furnished.chain.accounts):
         table.add_row(
-            checksum_address(account.address), f"{ether}, {tokens}", to_hex(account.private_key)
+            str(number), f"{checksum_address(account.address)}\n{to_hex(account.private_key)}"
         )
     return table
 
@@ -246,7 +255,7 @@ def revert(output: Output, snapshot_id: str, rpc: str) -> None:
 @dev.command(
     epilog="Example: channelpay dev faucet 0x70997970C51812dc3A010C7d01b50e0d17dc79C8 --eth 5"
 )
-@click.argument("address")
+@click.argument("receiver", metavar="NAME|ADDRESS")
 @click.option("--eth", default="100", show_default=True, metavar="AMOUNT", help="Ether to give.")
 @click.option(
     "--tokens", default="1000", show_default=True, metavar="AMOUNT", help="Test tokens to give."
@@ -254,13 +263,16 @@ def revert(output: Output, snapshot_id: str, rpc: str) -> None:
 @_running_option
 @json_option
 @pass_output
-def faucet(output: Output, address: str, eth: str, tokens: str, rpc: str) -> None:
-    """Give ADDRESS ether and test tokens."""
+def faucet(output: Output, receiver: str, eth: str, tokens: str, rpc: str) -> None:
+    """Give an account ether and test tokens.
+
+    It is one of the keystore by its NAME, or any ADDRESS.
+    """
     from channelpay.chain.connection import connect
     from channelpay.chain.contract import Erc20
     from channelpay.testing.furnished import furnished_at, give
 
-    to = parse_address(address, "address")
+    to = _address_of(receiver)
     furnished = furnished_at(rpc)
     ether_wei = parse_human_amount(eth, _ETHER_DECIMALS, "--eth")
     units = parse_human_amount(tokens, furnished.token_decimals, "--tokens")
@@ -275,6 +287,12 @@ def faucet(output: Output, address: str, eth: str, tokens: str, rpc: str) -> Non
         "Tokens now": token_text,
     }
     output.show(members, lambda: facts_table(facts))
+
+
+def _address_of(receiver: str) -> Address:
+    if receiver[:2].lower() == "0x":
+        return parse_address(receiver, "address")
+    return chosen_account(receiver).address
 
 
 @dev.command(epilog="Example: channelpay dev status --json")

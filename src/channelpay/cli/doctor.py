@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -26,6 +25,7 @@ from channelpay.cli.common import (
 )
 from channelpay.cli.output import Output, json_option
 from channelpay.errors import ChannelPayError, StoreUnavailable
+from channelpay.private_files import require_private
 from channelpay.protocol.text import checksum_address, format_amount
 from channelpay.protocol.types import Address, Deployment
 
@@ -39,7 +39,6 @@ HEAD_AGE_SECONDS_MAX = 300
 GAS_OF_AN_OPEN = 120_000
 """What an open takes at most, an ERC-20's approval beside it."""
 _DAMAGED = "Restore a backup, or find your channels again with: channelpay recover payer"
-_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 class Level(StrEnum):
@@ -116,12 +115,11 @@ def _names() -> str:
 
 
 def _private(check: str, path: Path) -> Finding:
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if not mode & _OTHERS:
-        return Finding(check, Level.OK, f"{path} is yours alone")
-    right = "700" if path.is_dir() else "600"
-    hint = f"Make it yours alone: chmod {right} {path}"
-    return Finding(check, Level.PROBLEM, f"others may use {path}", hint)
+    def found() -> str:
+        require_private(path, path.stat().st_mode)
+        return f"{path} is yours alone"
+
+    return _checked(check, found)
 
 
 def _whole_books() -> str:

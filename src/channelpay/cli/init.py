@@ -9,6 +9,7 @@ import click
 
 from channelpay.cli.common import pass_output
 from channelpay.cli.config import Config, config_path
+from channelpay.cli.limits import DEFAULTS
 from channelpay.cli.networks import LOCAL, Network
 from channelpay.cli.output import Output, facts_table, json_option
 from channelpay.errors import ConfigError
@@ -74,6 +75,23 @@ network = "{network.name}"
 
 # The account that is meant, by its name in the keystore.
 # account = "alice"
+
+# What may be spent without asking, in units of a token; a name under [networks] or an address takes
+# the place of eth. What goes beyond is asked for at a terminal, and refused in a program. Days are
+# those of UTC. Where this says nothing of a token, small limits hold for ether and well-known
+# stablecoins, and nothing is paid in others. Who to pay at all can be listed, too:
+# [budget]
+# payees = ["0x…"]
+# origins = ["https://site.example"]
+# contracts = ["0x…"]  # beside that of the network
+# [budget.eth]
+# request = "{DEFAULTS["eth"].request}"     # for one request
+# origin_day = "{DEFAULTS["eth"].origin_day}"   # for all to one origin in a day
+# day = "{DEFAULTS["eth"].day}"           # for all in a day
+# total = "0.05"          # for ever
+# metered = "0.0001"      # for one response whose price is by the unit (else request)
+# deposit = "0.01"        # to open a channel with (else none is), and to top it up by
+# channel = "0.03"        # to have in a channel at most (else it is not topped up)
 
 # What is known of the network is shown below; take the # away to change it. The public node is for
 # a first try. Name several of your own: they are compared, and one that fails is passed over.

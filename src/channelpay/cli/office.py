@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
 
     from channelpay.chain.connection import Connection
+    from channelpay.chain.types import Listener
+    from channelpay.cli.confirming import Confirming
     from channelpay.observe import Observer
     from channelpay.observe.alerts import Alerts
     from channelpay.payee.chain_link import ChainLink
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from channelpay.payee.daemon import Daemon, Follows
     from channelpay.payee.policy import SettlementPolicy
     from channelpay.payee.settler import Settler
+    from channelpay.payee.terms import Token
     from channelpay.store import Store
 
 
@@ -76,10 +79,7 @@ class Office:
 
     def policy(self, settling: Settling, fees: Fees) -> SettlementPolicy:
         """Amounts are in the tokens of the books, and those that the options name."""
-        from channelpay.payee.payee import token_at
-
-        addresses = self.store.totals().keys() | tokens_named(settling)
-        tokens = [token_at(self.place.connection, one) for one in sorted(addresses or {NATIVE})]
+        tokens = _tokens(self.place.connection, self.store, tokens_named(settling))
         return policy_of(settling, fees, tokens)
 
 
@@ -92,22 +92,49 @@ def reached(rpc: str | None, contract: str | None) -> tuple[Connection, Deployme
     return connection, Deployment(connection.chain_id, named or predicted_address())
 
 
-def link_to(place: Place) -> ChainLink:
+def _tokens(connection: Connection, store: Store, named: set[Address]) -> list[Token]:
+    """Those of the books, and those that options name."""
+    from channelpay.payee.payee import token_at
+
+    addresses = store.totals().keys() | named
+    return [token_at(connection, one) for one in sorted(addresses or {NATIVE})]
+
+
+def link_to(place: Place, store: Store, confirming: Confirming) -> ChainLink:
+    """The node is asked about tokens only where confirmations go by amounts."""
     from channelpay.chain.contract import PaymentChannelsContract
     from channelpay.payee.chain_link import ChainLink
 
-    return ChainLink(PaymentChannelsContract(place.connection, place.deployment))
+    contract = PaymentChannelsContract(place.connection, place.deployment)
+    named = confirming.tokens_named
+    tokens = _tokens(place.connection, store, named) if confirming.steps else []
+    return ChainLink(contract, confirming.in_tokens(tokens))
 
 
 @contextmanager
 def office_over(
-    store: Store, place: Place, payee: Address, fees: Fees, observer: Observer | None = None
+    store: Store,
+    place: Place,
+    payee: Address,
+    fees: Fees,
+    *,
+    confirming: Confirming,
+    observer: Observer | None = None,
+    listener: Listener | None = None,
 ) -> Iterator[Office]:
-    """An office over books that are open; ``payee`` is whose channels it settles."""
+    """An office over books that are open; ``payee`` is whose channels it settles. ``confirming`` is
+    what a site asks for that sells by these books; ``listener`` is told of transactions that are
+    waited for.
+    """
     from channelpay.chain.outgoing import TransactionSender
+    from channelpay.chain.types import unheard
     from channelpay.observe import Observer
     from channelpay.payee.closer import Closer
 
     observer = observer or Observer()
-    sender = TransactionSender(place.connection, place.account, store, fee_policy_of(fees))
-    yield Office(place, payee, store, Closer(link_to(place), sender, store, observer), observer)
+    fee_policy = fee_policy_of(fees)
+    sender = TransactionSender(
+        place.connection, place.account, store, fee_policy, listener=listener or unheard
+    )
+    link = link_to(place, store, confirming)
+    yield Office(place, payee, store, Closer(link, sender, store, observer), observer)

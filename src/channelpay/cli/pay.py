@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import click
 
 from channelpay.cli.common import (
     Setting,
+    chosen_network,
     format_amount_of,
     open_payer,
     parse_amount_of,
@@ -23,45 +24,74 @@ from channelpay.cli.common import (
     short,
     token_option,
 )
+from channelpay.cli.config import read_settings
+from channelpay.cli.limits import BudgetSettings, TokenBudget, default_budget
+from channelpay.cli.networks import Network
+from channelpay.cli.offers import price_lines, price_members
 from channelpay.cli.output import Output
+from channelpay.cli.over_limit import Asking, in_units, token_of
 from channelpay.errors import BudgetExceeded, InputError
 from channelpay.protocol.text import to_hex
-from channelpay.protocol.types import NATIVE, Address
+from channelpay.protocol.types import Address
 
 if TYPE_CHECKING:
     import httpx2
 
+    from channelpay.payer.budgets import Question
     from channelpay.payer.client import Payer
     from channelpay.payer.limits import Limits
     from channelpay.payer.records import Token
     from channelpay.payer.steps import Paid
 
 
+_OPTIONS = {
+    "request": "--max",
+    "metered": "--max-cost",
+    "day": "--max-day",
+    "deposit": "--deposit",
+    "channel": "--max-deposit",
+}
+"""The options that count before the limits of the settings file."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Wish:
     """What the options allow, as text: amounts need the token's decimals."""
 
-    price_max: str
-    deposit: str | None
-    deposit_max: str | None
-    cost_max: str | None = None
+    options: Mapping[str, str | None]
+    settings: BudgetSettings = field(default_factory=BudgetSettings)
+    network: Network | None = None
 
     def limits(self, token: Token) -> Limits:
         from channelpay.payer.limits import Limits
 
-        def amount(text: str | None, field: str) -> int:
-            return 0 if text is None else parse_amount_of(text, token, field)
+        budget = self._budget_of(token)
 
-        deposit = amount(self.deposit, "--deposit")
-        deposit_max = amount(self.deposit_max, "--max-deposit")
+        def amount(name: str, option: str = "") -> int | None:
+            text = self.options.get(option or name)
+            if text is not None:
+                return parse_amount_of(text, token, _OPTIONS[option or name])
+            return None if budget is None else budget.amount(name, token)
+
+        deposit, deposit_max = amount("deposit") or 0, amount("channel") or 0
         return Limits(
             token=token.address,
-            price_max=amount(self.price_max, "--max"),
+            price_max=amount("request") or 0,
             deposit_max=max(deposit, deposit_max),
             deposit=deposit,
             top_up=deposit if deposit_max > deposit else 0,
-            metered_max=None if self.cost_max is None else amount(self.cost_max, "--max-cost"),
+            total_max=amount("total"),
+            metered_max=amount("metered"),
+            day_max=amount("day"),
+            origin_day_max=amount("origin_day", "day"),
         )
+
+    def _budget_of(self, token: Token) -> TokenBudget | None:
+        """Defaults are for who says nothing of a price at all."""
+        found = self.settings.of(token.address, self.network)
+        if found is None and not self.options.get("request") and not self.options.get("metered"):
+            return default_budget(token.address, self.network)
+        return found
 
 
 @click.command(
@@ -70,19 +100,37 @@ class _Wish:
 @click.argument("urls", nargs=-1, required=True, metavar="URL...")
 @click.option("-o", "--output", "file", type=click.Path(path_type=Path), help="Write to this file.")
 @click.option("-O", "--remote-name", is_flag=True, help="Write to files named as in the URLs.")
-@click.option("--max", "price_max", default="0", metavar="AMOUNT", help="Most that one may cost.")
+@click.option(
+    "--max", "request", metavar="AMOUNT", help="Most that one may cost (default: the budget's)."
+)
 @click.option(
     "--max-cost",
-    "cost_max",
+    "metered",
     metavar="AMOUNT",
     help="Most that one may cost whose price is by the unit, a stream for example (else --max).",
+)
+@click.option(
+    "--max-day",
+    "day",
+    metavar="AMOUNT",
+    help="Most to promise today, with what was before (default: the budget's).",
 )
 @click.option("--deposit", metavar="AMOUNT", help="Open a channel with this much, if none is open.")
 @click.option(
     "--max-deposit",
-    "deposit_max",
+    "channel",
     metavar="AMOUNT",
     help="Top the channel up by --deposit when it is used up, to this much at most.",
+)
+@click.option(
+    "--gasless",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    help="Have a site that offers it pay the gas; auto: if the account has no ether for it.",
+)
+@click.option(
+    "--points", type=click.IntRange(0, 10**18 - 1), help="Spend so many loyalty points on each."
 )
 @token_option
 @setting_options
@@ -94,86 +142,84 @@ def pay(  # noqa: PLR0913  each is one option
     file: Path | None,
     *,
     remote_name: bool,
-    price_max: str,
-    cost_max: str | None,
-    deposit: str | None,
-    deposit_max: str | None,
+    gasless: str,
+    points: int | None,
     token: Address,
     setting: Setting,
     as_json: bool,
+    **limits: str | None,
 ) -> None:
     """Fetch URLs and pay for them over one channel.
 
     The content goes to standard output or to files as it comes, what was paid to standard error.
     Nothing is paid beyond --max for each URL, or beyond --max-cost where the price is that of a
-    unit; there it ends when the limit is reached. No channel is opened without --deposit. The first
-    URL that fails ends it.
+    unit; there it ends when the limit is reached. Where neither is given, the budget of the
+    settings file holds, or a small one. Beyond a limit you are asked at a terminal, and refused in
+    a program. No channel is opened without a deposit, here or in the settings. The first URL that
+    fails ends it.
     """
     output.as_json = as_json
     if file is not None and (remote_name or len(urls) > 1):
         raise InputError("--output takes the content of one URL", hint="Use -O for several.")
-    wish = _Wish(price_max, deposit, deposit_max, cost_max)
-    with _payer(setting, output, token, wish) as (payer, described):
+    network = chosen_network(click.get_current_context())
+    wish = _Wish(limits, read_settings().budget, network)
+    with _payer(setting, output, token, wish, gasless) as (payer, described):
         for url in urls:
             target = Path(_remote_name(url)) if remote_name else file
-            _fetch(output, payer, described, url, target)
+            _fetch(output, payer, described, _Wanted(url, target, _headers(points)))
 
 
 @contextmanager
 def _payer(
-    setting: Setting, output: Output, token: Address, wish: _Wish
+    setting: Setting, output: Output, token: Address, wish: _Wish, gasless: str
 ) -> Iterator[tuple[Payer, Token]]:
     """The payer, and the token in which the amounts were given."""
-    from channelpay.payer.records import ETHER
+    asking = Asking(output)
 
-    with open_payer(setting, output) as payer:
-        described = ETHER if token == NATIVE else payer.token(token)
+    def confirm(question: Question) -> bool:
+        return asking.confirm(payer, question)
+
+    with open_payer(setting, output, confirm=confirm, gasless=gasless) as payer:
+        described = token_of(payer, token)
         payer.allow(wish.limits(described))
         yield payer, described
 
 
-def _fetch(output: Output, payer: Payer, token: Token, url: str, target: Path | None) -> None:
-    from channelpay.payer.httpx import error_of_response, paid_get
+class _Wanted(NamedTuple):
+    """What is fetched, and where it goes."""
 
+    url: str
+    target: Path | None
+    headers: dict[str, str]
+
+
+def _fetch(output: Output, payer: Payer, token: Token, wanted: _Wanted) -> None:
+    from channelpay.payer.httpx import error_of_response, is_final, paid_get
+
+    url, target = wanted.url, wanted.target
     try:
         # The file comes first: nothing is paid for what cannot be kept.
-        with _opened(target) as sink, paid_get(payer, url) as response:
-            if not response.is_success:
-                error = error_of_response(response, payer)
-                error.detail = f"{url}: {error.detail}"
-                raise error
-            for chunk in response.iter_bytes():
-                with _writing(target):
-                    sink.write(chunk)
-                    sink.flush()
+        with payer.purchase(url) as purchase:
+            got = paid_get(payer, url, purchase.key, wanted.headers)
+            with _opened(target) as sink, got as response:
+                if not response.is_success:
+                    purchase.is_over = is_final(response)
+                    error = error_of_response(response, payer)
+                    error.detail = f"{url}: {error.detail}"
+                    raise error
+                for chunk in response.iter_bytes():
+                    with _writing(target):
+                        sink.write(chunk)
+                        sink.flush()
+            purchase.is_over = True
     except BudgetExceeded as over:
-        raise _in_units(over, token) from over
+        raise in_units(over, token) from over
     _report(output, payer, token, url, response)
 
 
-def _in_units(error: BudgetExceeded, token: Token) -> BudgetExceeded:
-    """The same in human units, where it is about the price or the cost."""
-    context = error.context
-
-    def amount(member: str) -> str:
-        return format_amount_of(int(context[member]), token)
-
-    if "price" in context:
-        option = amount("price").partition(" ")[0]
-        return BudgetExceeded(
-            f"it costs {amount('price')}, and the limit is {amount('limit')}",
-            hint=f"If it is worth that much to you: --max {option}, or --max-cost where the price"
-            " is that of a unit. Nothing was paid.",
-            **context,
-        )
-    if "paid" in context:
-        reason = error.__cause__ or f"the limit is {amount('limit')}"
-        return BudgetExceeded(
-            f"stopped when it had cost up to {amount('paid')}: {reason}",
-            hint="If more of it is worth more to you, raise --max-cost or the deposit.",
-            **context,
-        )
-    return error
+def _headers(points: int | None) -> dict[str, str]:
+    """What a site that has loyalty points understands."""
+    return {} if points is None else {"Payment-Points": str(points)}
 
 
 @contextmanager
@@ -240,4 +286,8 @@ def _report(
         format_amount_of(amount, token) for amount in (paid.cost, entry.spent, entry.deposit)
     )
     text = f"paid {cost}: {url} ({spent} of {deposit} spent in channel {short(paid.channel_id)})"
-    output.note(text, members)
+    lines = [text]
+    if paid.price is not None:
+        members |= price_members(paid.price)
+        lines += price_lines(paid.price, token)
+    output.note("\n".join(lines), members)

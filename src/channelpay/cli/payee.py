@@ -7,7 +7,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +23,17 @@ from channelpay.cli.common import (
     setting_options,
     short,
 )
+from channelpay.cli.confirming import Confirming, confirmations_option
+from channelpay.cli.consent import DRY_RUN_PASSED, Consent, consent_options, dry_run_option
 from channelpay.cli.office import Office, Place, office_over, reached
 from channelpay.cli.output import Output, facts_table, json_option
+from channelpay.cli.patience import wait_for_node
 from channelpay.cli.payee_views import (
     Tokens,
     channel_members,
     channels_table,
+    plans_members,
+    plans_table,
     show_plans,
     show_taken,
     status_members,
@@ -59,7 +64,7 @@ if TYPE_CHECKING:
     from channelpay.store import Store
 
 LIST = "channelpay payee list"
-AGAIN = "A transaction may still be mined. Run the command again: nothing is taken twice."
+AGAIN = "Run the command again: nothing is taken twice."
 
 
 @click.group()
@@ -108,9 +113,10 @@ def _taking_options(command: Callable[..., Any]) -> Callable[..., Any]:
         pass_output,
         json_option,
         fee_options,
+        confirmations_option,
         setting_options,
         books_options,
-        click.option("--dry-run", is_flag=True, help="Show what it would do and cost; do nothing."),
+        consent_options,
         click.option("--all", "everything", is_flag=True, help="Every channel of the books."),
         click.argument("names", metavar="[CHANNEL]...", nargs=-1),
     ):
@@ -168,11 +174,12 @@ def export(output: Output, *, to: Path, books: Books, rpc: str | None, contract:
 @books_options
 @setting_options
 @click.option("--payee", "recipient", metavar="ADDRESS", help="Who is paid, if not --account.")
+@confirmations_option
 @settling_options
 @fee_options
 @click.option("--metrics", metavar="HOST:PORT", help="Where Prometheus may read metrics.")
 @click.option("--once", is_flag=True, help="Do what is due, wait for it, and end.")
-@click.option("--dry-run", is_flag=True, help="Show what it would do and cost now; do nothing.")
+@dry_run_option
 @json_option
 @pass_output
 def run(output: Output, /, *, metrics: str | None, **given: Any) -> int:
@@ -190,10 +197,19 @@ def run(output: Output, /, *, metrics: str | None, **given: Any) -> int:
 
     duty = _Duty(**given)
     configure_logging(sys.stderr, as_json=output.as_json)
+    if not (duty.once or duty.dry_run):
+        wait_for_node(duty.setting.rpc)
     with opened(duty.books) as store, metrics_at(metrics) as observer:
         place = Place.of(duty.setting)
         recipient = parse_address(duty.recipient, "payee") if duty.recipient else place.own
-        with office_over(store, place, recipient, duty.fees, observer) as office:
+        with office_over(
+            store,
+            place,
+            recipient,
+            duty.fees,
+            confirming=duty.confirmations,
+            observer=observer,
+        ) as office:
             return _run(output, office, duty)
 
 
@@ -232,6 +248,7 @@ class _Duty:
     books: Books
     setting: Setting
     recipient: str | None
+    confirmations: Confirming
     settling: Settling
     fees: Fees
     once: bool
@@ -247,7 +264,7 @@ def _run(output: Output, office: Office, duty: _Duty) -> int:
         settler = office.settler(policy, alerts)
         if duty.dry_run:
             show_plans(output, settler.plan(), office.place.connection)
-            return 0
+            return DRY_RUN_PASSED
         terms = Terms(office.place.deployment, office.payee, ())
         follower = Follower(terms, office.link, office.store, office.observer)
         announce(output, office)
@@ -303,9 +320,10 @@ class _Choice:
 
     names: tuple[str, ...]
     everything: bool
-    dry_run: bool
+    consent: Consent
     books: Books
     setting: Setting
+    confirmations: Confirming
     fees: Fees
 
 
@@ -332,33 +350,54 @@ _CLOSE = _Deed("Closing", "close", _closed_already)
 
 
 def _take(output: Output, choice: _Choice, deed: _Deed) -> int:
-    """Returns the exit code: that of the first failure, or 0."""
+    """Returns the exit code: that of the first failure, or 0, or 10 after a dry run."""
     from channelpay.observe.alerts import Alerts
     from channelpay.payee.policy import Kind, SettlementPolicy
 
     if bool(choice.names) == choice.everything:
         raise InputError("name the channels, or give --all", hint=f"List them with: {LIST}")
-    with opened(choice.books) as store, _office(store, choice.setting, choice.fees) as office:
+    with opened(choice.books) as store, _office(output, store, choice) as office:
         settler = office.settler(SettlementPolicy(), Alerts(()))
         till = _Till(output, office, settler, deed.progress)
         chosen = _chosen(output, office, choice)
         if deed is _CLOSE:
             _require_own(chosen, office)
-        if not choice.dry_run:
+        if not choice.consent.dry_run:
             till.take_pending(chosen)
         due = _due(output, office, till, chosen, deed)
         plans = settler.asked(due, Kind(deed.kind))
-        if choice.dry_run:
-            show_plans(output, plans, office.place.connection)
-        else:
-            till.take(plans)
+        if choice.consent.looks_first(output):
+            plans = till.tried(plans)
+            if not _is_agreed(output, choice.consent, office, plans):
+                return till.code or DRY_RUN_PASSED
+        till.take(plans)
         return till.code
 
 
+def _is_agreed(output: Output, consent: Consent, office: Office, plans: Sequence[Plan]) -> bool:
+    """Where there is nothing to do, nobody is asked."""
+    if not plans and not consent.dry_run:
+        return True
+    count = "this transaction" if len(plans) == 1 else f"these {len(plans)} transactions"
+    return consent.given_to(
+        output,
+        plans_members(plans),
+        lambda: plans_table(plans, office.place.connection),
+        f"Send {count}?",
+    )
+
+
 @contextmanager
-def _office(store: Store, setting: Setting, fees: Fees) -> Iterator[Office]:
-    place = Place.of(setting)
-    with office_over(store, place, place.own, fees) as office:
+def _office(output: Output, store: Store, choice: _Choice) -> Iterator[Office]:
+    place = Place.of(choice.setting)
+    with office_over(
+        store,
+        place,
+        place.own,
+        choice.fees,
+        confirming=choice.confirmations,
+        listener=output.told,
+    ) as office:
         yield office
 
 
@@ -434,6 +473,22 @@ class _Till:
             self._fail(record, error)
             return False
         return True
+
+    def tried(self, plans: Sequence[Plan]) -> list[Plan]:
+        """Those of which a trial succeeds, with the gas that it used. One channel that fails does
+        not stop the others.
+        """
+        return [passed for plan in plans for passed in self._tried(plan)]
+
+    def _tried(self, plan: Plan) -> Sequence[Plan]:
+        try:
+            trial = self._office.closer.trial(plan.kind, plan.records)
+        except ChannelPayError as error:
+            if len(plan.records) > 1:
+                return self.tried([plan.part([one], plan.kind) for one in plan.records])
+            self._fail(plan.records[0], error)
+            return ()
+        return [replace(plan, gas=trial.gas, cost_wei=trial.cost_wei)]
 
     def take_pending(self, records: Sequence[ChannelRecord]) -> None:
         """What an earlier command, or a daemon, has begun comes first."""

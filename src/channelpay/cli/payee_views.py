@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from channelpay.cli.common import connected, format_amount_of, short
+from channelpay.cli.consent import about_ether
+from channelpay.cli.explorer import link_facts, link_members, transaction_link
 from channelpay.cli.output import Output, facts_table
 from channelpay.protocol.text import checksum_address, format_amount, to_hex
 from channelpay.protocol.types import NATIVE, Address, ChannelStatus
@@ -82,8 +84,11 @@ def channels_table(records: Sequence[ChannelRecord], rpc: str | None) -> Table:
 
 def show_plans(output: Output, plans: Sequence[Plan], connection: Connection) -> None:
     """What would be done, and what it would cost."""
-    members = [_plan_members(plan) for plan in plans]
-    output.show(members, lambda: _plans_table(plans, connection))
+    output.show(plans_members(plans), lambda: plans_table(plans, connection))
+
+
+def plans_members(plans: Sequence[Plan]) -> list[dict[str, Any]]:
+    return [_plan_members(plan) for plan in plans]
 
 
 def _plan_members(plan: Plan) -> dict[str, Any]:
@@ -99,7 +104,7 @@ def _plan_members(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _plans_table(plans: Sequence[Plan], connection: Connection) -> Table:
+def plans_table(plans: Sequence[Plan], connection: Connection) -> Table:
     tokens = tokens_on((plan.token for plan in plans), connection)
     rows = [
         (
@@ -108,7 +113,7 @@ def _plans_table(plans: Sequence[Plan], connection: Connection) -> Table:
             plan.reason.value,
             tokens[plan.token].format(plan.value),
             f"{plan.gas:,}",
-            _ether(plan.cost_wei),
+            about_ether(plan.cost_wei),
         )
         for plan in plans
     ]
@@ -141,7 +146,8 @@ def show_taken(output: Output, taken: Taken, token: Token) -> None:
         "Gas fee": _ether(taken.fee_wei),
         "Transaction": members["txHash"],
     }
-    output.show(members, lambda: facts_table(shown))
+    link = transaction_link(taken.transaction_hash)
+    output.show(members | link_members(link), lambda: facts_table(shown | link_facts(link)))
 
 
 # --- how things stand ----------------------------------------------------------------------------
@@ -167,9 +173,11 @@ class Status:
     unsettled: Mapping[Address, int]
     closing: Sequence[Closing]
     pending: Sequence[Outgoing]
+    carried: Sequence[Outgoing]
 
 
 def status_of(store: Store, rpc: str | None, contract: str | None) -> Status:
+    from channelpay.payee.carrier import is_carried
     from channelpay.protocol.transactions import TransactionStatus
 
     closing = [
@@ -183,6 +191,7 @@ def status_of(store: Store, rpc: str | None, contract: str | None) -> Status:
         store.unsettled(),
         _closing(closing, rpc, contract),
         [one for one in newest if one.status is TransactionStatus.PENDING],
+        [one for one in newest if is_carried(one)],
     )
 
 
@@ -243,6 +252,14 @@ def status_members(status: Status) -> dict[str, Any]:
             }
             for one in status.pending
         ],
+        "carried": [
+            {
+                "time": one.broadcasts[0].time,
+                "purpose": one.purpose,
+                "feeWei": None if one.fee_wei is None else str(one.fee_wei),
+            }
+            for one in status.carried
+        ],
     }
 
 
@@ -261,6 +278,10 @@ def status_table(status: Status, rpc: str | None) -> Table:
     for sent in status.pending:
         attempts = f"nonce {sent.nonce}, sent {len(sent.broadcasts)} times"
         _add(table, ("pending", short(sent.broadcasts[-1].hash), attempts, _purpose(sent)))
+    if status.carried:
+        fees = sum(one.fee_wei or 0 for one in status.carried)
+        sent_for = f"{len(status.carried)} transactions of payers"
+        _add(table, ("carried", "gas", sent_for, about_ether(fees)))
     return table
 
 

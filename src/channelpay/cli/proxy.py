@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from channelpay.cli.common import pass_output, read_secret_file
+from channelpay.cli.common import pass_output
 from channelpay.cli.output import Output, json_option
+from channelpay.cli.passwords import read_secret_file
 from channelpay.cli.serving import Serving, serve_paid, serving_options
 from channelpay.errors import ConfigError
 

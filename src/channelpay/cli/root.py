@@ -10,10 +10,9 @@ from typing import Any, NamedTuple, NoReturn
 
 import click
 
-from channelpay.cli.output import Output
+from channelpay.cli.output import INTERRUPTED, Output
 from channelpay.errors import ChannelPayError, ConfigError, InputError
 
-INTERRUPTED = 130
 _EXCESS = re.compile(r"(Got unexpected extra arguments?) \(.*\)\Z", re.DOTALL)
 
 
@@ -23,8 +22,11 @@ class _Command(NamedTuple):
 
 
 _COMMANDS = {
-    "account": _Command("channelpay.cli.account", "Keep keys: new, import, list, show."),
+    "account": _Command(
+        "channelpay.cli.account", "Keep keys: new, import, ledger, list, show, export, …"
+    ),
     "backup": _Command("channelpay.cli.backup", "Copy the books of your channels."),
+    "budget": _Command("channelpay.cli.budget", "What was spent today, and what is left."),
     "channel": _Command(
         "channelpay.cli.channel", "Payment channels: open, list, show, top-up, close, withdraw."
     ),
@@ -34,23 +36,35 @@ _COMMANDS = {
     ),
     "dev": _Command("channelpay.cli.dev", "Run a local chain to try everything on."),
     "doctor": _Command("channelpay.cli.doctor", "Find what would keep a payment from working."),
+    "forget": _Command("channelpay.cli.forget", "Remove what is kept about finished channels."),
+    "hub": _Command(
+        "channelpay.cli.hub", "One channel for many sites: members, payouts, statements."
+    ),
     "init": _Command("channelpay.cli.init", "Write a settings file to begin with."),
+    "networks": _Command(
+        "channelpay.cli.networks_shown", "The networks that --network knows, and their tokens."
+    ),
+    "offers": _Command("channelpay.cli.offers", "What a URL costs, and how it can cost less."),
     "pay": _Command("channelpay.cli.pay", "Fetch URLs that cost something."),
     "payee": _Command(
         "channelpay.cli.payee", "Take what is owed to you: status, settle, close, run."
     ),
+    "points": _Command("channelpay.cli.offers", "Loyalty points and credit at a site: show."),
     "proxy": _Command("channelpay.cli.proxy", "Put a price in front of a server in any language."),
     "recover": _Command(
         "channelpay.cli.recover", "Books that were lost, or restored: find channels."
     ),
     "site": _Command("channelpay.cli.site", "Serve a folder of files for payment."),
-    "voucher": _Command("channelpay.cli.voucher", "Look into headers; check a voucher."),
+    "voucher": _Command("channelpay.cli.voucher", "Sign a voucher, check one, look into headers."),
     "watch": _Command(
         "channelpay.cli.watch", "Answer close requests for a payee, from exported vouchers."
     ),
 }
 _EXTRA_OF_MODULE = {
     "eth": "dev",
+    "keyring": "keyring",
+    "ledgerblue": "ledger",
+    "ledgereth": "ledger",
     "markdown_it": "site",
     "prometheus_client": "metrics",
     "psycopg": "postgres",
@@ -77,11 +91,20 @@ class _Root(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, _COMMANDS[name].help) for name in sorted(_COMMANDS)])
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Ctrl-C is told by :meth:`Output.interrupted` alone."""
+        try:
+            return super().invoke(ctx)
+        except (EOFError, KeyboardInterrupt):
+            raise click.Abort from None
+
     def main(  # type: ignore[override]  # this group has one way to end
         self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
     ) -> NoReturn:
         """Run the program to its end: always raises :class:`SystemExit`."""
         output = Output.of_process()
+        # Also for errors that end it before its options are read.
+        output.as_json |= "--json" in (sys.argv[1:] if args is None else args)
         extra |= {"standalone_mode": False, "obj": output}
         try:
             code = super().main(args, prog_name or "channelpay", **extra)

@@ -14,17 +14,21 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from channelpay.cli.books import Books, store_option
+from channelpay.cli.carrying import GasOptions, carrying_options
 from channelpay.cli.common import (
-    chosen_network,
     connected,
     expected_chain_id,
     home,
     node_option,
     password_option,
-    read_password,
     state_option,
+    token_address,
 )
+from channelpay.cli.confirming import Confirming, confirmations_option
 from channelpay.cli.output import Output
+from channelpay.cli.passwords import password_of
+from channelpay.cli.patience import wait_for_node
+from channelpay.cli.qr import qr_option, show_qr
 from channelpay.cli.settling import (
     Fees,
     Settling,
@@ -63,8 +67,10 @@ _OPTIONS: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
         "--token",
         required=True,
         multiple=True,
-        metavar="eth|ADDRESS",
-        help="What is paid with. Given several times, the reader chooses.",
+        metavar="eth|NAME|ADDRESS",
+        callback=lambda _context, _parameter, names: tuple(map(_token_text, names)),
+        help="What is paid with; a NAME is one of the network's. Given several times, the reader"
+        " chooses.",
     ),
     click.option(
         "--price",
@@ -117,12 +123,7 @@ _OPTIONS: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
         metavar="AMOUNT",
         help="Told to clients, in units of the first token.",
     ),
-    click.option(
-        "--confirmations",
-        type=click.IntRange(min=1),
-        callback=lambda context, _parameter, number: number or _confirmations(context),
-        help="What an open or top-up needs before it counts (default: that of the network, or 1).",
-    ),
+    confirmations_option,
     click.option(
         "--risk-channel",
         multiple=True,
@@ -136,15 +137,18 @@ _OPTIONS: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
         help="What all channels may have cost beyond what is settled, at most.",
     ),
     click.option("--metrics", metavar="HOST:PORT", help="Where Prometheus may read metrics."),
+    qr_option("the URL"),
     click.option("--access-log", is_flag=True, help="Log a line for each paid request."),
     settling_options,
     fee_options,
+    carrying_options,
 ]
 
 
-def _confirmations(context: click.Context) -> int:
-    network = chosen_network(context)
-    return 1 if network is None else network.confirmations
+def _token_text(name: str) -> str:
+    """As :meth:`channelpay.payee.payee.Payee.create` takes it."""
+    address = token_address(name)
+    return "eth" if address == NATIVE else to_hex(address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,13 +170,15 @@ class Serving:
     state: Path
     store: str | None
     suggested_deposit: str | None
-    confirmations: int
+    confirmations: Confirming
     risk_channel: tuple[str, ...]
     risk_total: tuple[str, ...]
     metrics: str | None
+    qr: bool
     access_log: bool
     settling: Settling
     fees: Fees
+    gas: GasOptions
 
 
 def serving_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -218,6 +224,7 @@ def serve_paid(
 
         @contextmanager
         def service(place: Place) -> Iterator[App]:
+            wait_for_node(serving.rpc)
             with (
                 metrics_at(serving.metrics, serves=place.number == 0) as counted,
                 alerts_of(serving.fees, counted) as alerts,
@@ -226,6 +233,8 @@ def serve_paid(
                 made = application(payee)
                 if place.announces:
                     output.show(_members(shown, payee), lambda: _table(title, shown, payee))
+                    if serving.qr:
+                        show_qr(output, shown["url"])
                 yield made
 
         serve(
@@ -271,6 +280,7 @@ def _payee(
         acceptance=acceptance,
         fees=fee_policy_of(serving.fees),
         alerts=alerts,
+        carrying=serving.gas.carrying(tokens),
         challenge_secret=kept_secret(serving.state / _SECRET),
         observer=Observers([counted, AccessLog()]) if serving.access_log else counted,
         watches=place.number == 0,
@@ -279,12 +289,13 @@ def _payee(
 
 def _tokens(serving: Serving) -> list[Token]:
     """What amounts are in. The node is asked only where there are some."""
+    from channelpay.payee.amounts import parse_token
     from channelpay.payee.payee import token_at
-    from channelpay.payee.prices import parse_token
     from channelpay.payee.terms import ETHER
 
     addresses = [parse_token(name) for name in serving.token]
-    asked = has_amounts(serving.settling) or serving.risk_channel or serving.risk_total
+    risks = serving.risk_channel or serving.risk_total or serving.gas.carry_deposit
+    asked = has_amounts(serving.settling) or risks or serving.confirmations.steps
     if addresses == [NATIVE] or not asked:
         return [ETHER]
     connection = connected(serving.rpc)
@@ -292,10 +303,10 @@ def _tokens(serving: Serving) -> list[Token]:
 
 
 def _acceptance(serving: Serving, tokens: Sequence[Token]) -> Acceptance:
-    from channelpay.payee.acceptance import Acceptance, Confirmations
+    from channelpay.payee.acceptance import Acceptance
 
     return Acceptance(
-        confirmations=Confirmations(serving.confirmations),
+        confirmations=serving.confirmations.in_tokens(tokens),
         risk_max_per_channel=amounts_in(tokens, serving.risk_channel, "risk-channel"),
         risk_max_total=amounts_in(tokens, serving.risk_total, "risk-total"),
     )
@@ -328,7 +339,8 @@ def _prices(serving: Serving) -> Path | list[PriceRule]:
 def _account(name: str, password_file: Path | None) -> LocalAccount:
     from channelpay.chain import keystore
 
-    return keystore.load(home(), name, read_password(password_file, f"Password of {name}"))
+    stored = keystore.find(home(), name)
+    return keystore.load(home(), stored.name, password_of(stored, password_file))
 
 
 def _members(shown: Mapping[str, str], payee: Payee) -> dict[str, object]:

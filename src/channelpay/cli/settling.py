@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from channelpay.cli.common import duration_text, parse_duration, read_secret_file
+from channelpay.cli.common import duration_text, parse_duration, token_address
+from channelpay.cli.passwords import read_secret_file
 from channelpay.errors import ConfigError
 from channelpay.protocol.text import parse_human_amount
 
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
     from channelpay.chain.fees import FeePolicy
     from channelpay.observe import Observer
     from channelpay.observe.alerts import Alerts
+    from channelpay.payee.amounts import HumanPrice
     from channelpay.payee.daemon import Daemon
     from channelpay.payee.policy import SettlementPolicy
-    from channelpay.payee.prices import HumanPrice
     from channelpay.payee.terms import Token
     from channelpay.protocol.types import Address
 
@@ -204,7 +205,7 @@ def fee_policy_of(fees: Fees) -> FeePolicy:
 
 def amounts_in(tokens: Sequence[Token], given: tuple[str, ...], option: str) -> dict[Address, int]:
     """Base units by token. An amount that names no token is in the first one."""
-    from channelpay.payee.prices import parse_price
+    from channelpay.payee.amounts import parse_price
 
     by_token = amounts_by_token(given, option)
     if by_token is None:
@@ -234,10 +235,8 @@ def has_amounts(settling: Settling) -> bool:
 
 def tokens_named(settling: Settling) -> set[Address]:
     """The tokens that the options name."""
-    from channelpay.payee.prices import parse_token
-
     given = (*settling.settle_value, *settling.settle_total, *settling.ether_price)
-    return {parse_token(one.partition("=")[0]) for one in given if "=" in one}
+    return {token_address(one.partition("=")[0]) for one in given if "=" in one}
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""``channelpay voucher``: look into what goes over the wire, and check who signed it."""
+"""``channelpay voucher``: look into what goes over the wire, check who signed it, sign by hand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from channelpay.cli.common import pass_output
+from channelpay.cli.common import (
+    Setting,
+    format_amount_of,
+    named_channel,
+    open_payer,
+    parse_amount_of,
+    pass_output,
+    setting_options,
+)
+from channelpay.cli.consent import DRY_RUN_PASSED, Consent, Preview, consent_options
 from channelpay.cli.output import Output, facts_table, json_option
 from channelpay.errors import InputError, SignerMismatch
 from channelpay.protocol.parse import (
@@ -18,9 +27,11 @@ from channelpay.protocol.parse import (
     parse_signature,
 )
 from channelpay.protocol.text import checksum_address, to_hex
-from channelpay.protocol.types import Deployment, Voucher
+from channelpay.protocol.types import NATIVE, Deployment, Voucher
 
 if TYPE_CHECKING:
+    from channelpay.payer.client import Payer
+    from channelpay.payer.records import PayerChannel, Token
     from channelpay.protocol.wire import Challenge
 
 TEXT_CHARACTERS_MAX = 64 * 1024
@@ -29,7 +40,7 @@ _FORMS = "an Authorization, a WWW-Authenticate or a Payment-Receipt"
 
 @click.group()
 def voucher() -> None:
-    """Read what a payer and a payee tell each other, and check a voucher's signature."""
+    """Read what a payer and a payee tell each other, check a voucher, or sign one by hand."""
 
 
 @voucher.command(epilog="Example: curl -sI https://example.org/page | channelpay voucher decode")
@@ -85,6 +96,71 @@ def verify(
         "signer": checksum_address(recovered),
     }
     output.show(said, lambda: facts_table(said))
+
+
+@voucher.command(epilog="Example: channelpay voucher sign 0x1f2e3d4c 0.002 > voucher.json")
+@click.argument("channel_name", metavar="CHANNEL")
+@click.argument("amount")
+@consent_options
+@setting_options
+@json_option
+@pass_output
+def sign(
+    output: Output, channel_name: str, amount: str, *, consent: Consent, setting: Setting
+) -> int:
+    """Sign a voucher for AMOUNT in all, to test a payee or to pay by hand.
+
+    Whoever holds it can have the payee paid that much out of the deposit, without asking you again.
+    AMOUNT is what the channel has paid in all, never what is added. The books keep it, so that
+    programs that pay go on from there. The same amount gives the same voucher again.
+    """
+    with open_payer(setting, output) as payer:
+        entries = payer.state.channels(payer.address)
+        entry = named_channel(entries, channel_name, "channelpay channel list")
+        token = _token(payer, entry)
+        cumulative = parse_amount_of(amount, token, "amount")
+        if not consent.given(output, lambda: _preview(entry, token, cumulative)):
+            return DRY_RUN_PASSED
+        signed = payer.sign_by_hand(entry.channel_id, cumulative)
+    said = {
+        "channelId": to_hex(signed.channel_id),
+        "cumulativeAmount": str(signed.cumulative_amount),
+        "signature": to_hex(signed.signature),
+    }
+    output.show(said, lambda: facts_table(said))
+    return 0
+
+
+def _preview(entry: PayerChannel, token: Token, cumulative: int) -> Preview:
+    """Raises what signing raises."""
+    from channelpay.payer.state import require_signable
+
+    require_signable(entry, cumulative)
+    payee = checksum_address(entry.channel.payee)
+    result = {
+        "channelId": to_hex(entry.channel_id),
+        "payee": payee,
+        "cumulativeAmount": str(cumulative),
+        "signed": str(entry.signed),
+    }
+    facts = {
+        "Channel": to_hex(entry.channel_id),
+        "Payee": payee,
+        "May take in all": format_amount_of(cumulative, token),
+        "So far": format_amount_of(entry.signed, token),
+        "Deposit": format_amount_of(entry.deposit, token),
+    }
+    return Preview("sign", (), result, facts, "Sign it? A voucher cannot be taken back.")
+
+
+def _token(payer: Payer, entry: PayerChannel) -> Token:
+    """How its amounts are written; the chain is asked if the books do not know."""
+    from channelpay.payer.records import ETHER
+
+    address = entry.channel.token
+    if address == NATIVE:
+        return ETHER
+    return payer.state.token(entry.deployment.chain_id, address) or payer.token(address)
 
 
 def _text(file: TextIO) -> str:

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from channelpay.cli.common import Setting, home, parse_duration, pass_output, setting_options
+from channelpay.cli.confirming import Confirming
+from channelpay.cli.consent import DRY_RUN_PASSED, dry_run_option
 from channelpay.cli.office import Office, Place, office_over
 from channelpay.cli.output import Output, json_option
+from channelpay.cli.patience import wait_for_node
 from channelpay.cli.payee import announce
 from channelpay.cli.payee_views import show_plans
 from channelpay.cli.settling import Fees, alerts_of, fee_options, work
@@ -75,7 +78,7 @@ class _Watch:
 )
 @click.option("--metrics", metavar="HOST:PORT", help="Where Prometheus may read metrics.")
 @click.option("--once", is_flag=True, help="Do what is due, wait for it, and end.")
-@click.option("--dry-run", is_flag=True, help="Show what it would do and cost now; send nothing.")
+@dry_run_option
 @json_option
 @pass_output
 def watch(output: Output, /, *, metrics: str | None, **given: Any) -> int:
@@ -97,13 +100,22 @@ def watch(output: Output, /, *, metrics: str | None, **given: Any) -> int:
             f"there is no {duty.vouchers}", hint="Write it with: channelpay payee export"
         )
     configure_logging(sys.stderr, as_json=output.as_json)
+    if not (duty.once or duty.dry_run):
+        wait_for_node(duty.setting.rpc)
     place = Place.of(duty.setting)
     with metrics_at(metrics) as observer, alerts_of(duty.fees, observer) as alerts:
         reader = ExportReader(duty.vouchers, alerts)
         reader.read()
         with (
             closing(_own_books(duty.state)) as store,
-            office_over(store, place, _payee(duty, reader, place), duty.fees, observer) as office,
+            office_over(
+                store,
+                place,
+                _payee(duty, reader, place),
+                duty.fees,
+                confirming=Confirming(1),
+                observer=observer,
+            ) as office,
         ):
             return _watch(output, office, duty, reader, alerts)
 
@@ -116,7 +128,7 @@ def _watch(
     if duty.dry_run:
         tower.step()
         show_plans(output, settler.plan(), office.place.connection)
-        return 0
+        return DRY_RUN_PASSED
     announce(output, office)
     return work(office.daemon(tower, settler, alerts, once=duty.once), once=duty.once)
 

@@ -59,7 +59,7 @@ class PrometheusObserver(Observer):
     """
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        self.registry = registry or CollectorRegistry()
+        self.registry: CollectorRegistry = registry or CollectorRegistry()
         self._families = _Families(self.registry)
         self._currencies: dict[Address, _CurrencyMetrics] = {}
         self._codes = error_codes()
@@ -128,9 +128,8 @@ class PrometheusObserver(Observer):
     def settle_failed(self, code: str) -> None:
         self._failed("settle", code)
 
-    def followed(self, block: int, latest: int) -> None:
+    def followed(self, block: int) -> None:
         self._families.follower_block.set(block)
-        self._families.chain_block.set(latest)
         self._families.follower_seen.set(time.time())
 
     def follow_failed(self, code: str) -> None:
@@ -225,12 +224,6 @@ class _Families:
         self.follower_block = Gauge(
             "channelpay_follower_block",
             "The newest block whose events are in the books.",
-            multiprocess_mode="livemax",
-            registry=registry,
-        )
-        self.chain_block = Gauge(
-            "channelpay_chain_block",
-            "The newest block that the node has told of.",
             multiprocess_mode="livemax",
             registry=registry,
         )

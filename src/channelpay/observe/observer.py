@@ -127,8 +127,8 @@ class Observer:
     def settle_failed(self, code: str) -> None:
         """A settlement that was tried is not on chain (as far as is known)."""
 
-    def followed(self, block: int, latest: int) -> None:
-        """The follower has entered all events up to ``block``; the chain is at ``latest``."""
+    def followed(self, block: int) -> None:
+        """The follower has entered all events up to ``block``, the newest that the node knows."""
 
     def follow_failed(self, code: str) -> None:
         """The follower could not follow the chain this time."""
@@ -212,9 +212,9 @@ class Observers(Observer):
         for observer in self._observers:
             observer.settle_failed(code)
 
-    def followed(self, block: int, latest: int) -> None:
+    def followed(self, block: int) -> None:
         for observer in self._observers:
-            observer.followed(block, latest)
+            observer.followed(block)
 
     def follow_failed(self, code: str) -> None:
         for observer in self._observers:

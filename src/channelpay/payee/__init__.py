@@ -18,14 +18,17 @@ from channelpay.payee.acceptance import Acceptance, Confirmations
 from channelpay.payee.asgi import PaymentMiddleware
 from channelpay.payee.payee import Payee
 from channelpay.payee.payment import Payment
-from channelpay.payee.prices import PriceRule, read_price_file
+from channelpay.payee.prices import PriceRule, read_incentives, read_price_file
+from channelpay.payee.selling.incentives import Incentive
 
 __all__ = [
     "Acceptance",
     "Confirmations",
+    "Incentive",
     "Payee",
     "Payment",
     "PaymentMiddleware",
     "PriceRule",
+    "read_incentives",
     "read_price_file",
 ]

@@ -141,7 +141,7 @@ class Guard:
         self._followed_cursor = followed_cursor
         self._now = now
         self._made_at = now()
-        self.followed_at = self._made_at
+        self.followed_at: float = self._made_at
         """When the chain was followed last (Unix seconds), by whichever process."""
         self._behind_at = self._made_at + FIRST_SECONDS
         self._lock = Lock()

@@ -35,7 +35,7 @@ class PayeeThread:
     """``payee`` with the event loop that its payments run on."""
 
     def __init__(self, payee: Payee) -> None:
-        self.checkout = Checkout(payee)
+        self.checkout: Checkout = Checkout(payee)
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, name="channelpay-loop", daemon=True)
         self._thread.start()
@@ -186,7 +186,8 @@ class BlockingPayment(PaymentFacts):
             self._note()
 
     def _note(self) -> None:
-        self.paid, self.charged = self._payment.paid, self._payment.charged
+        self.paid: Paid = self._payment.paid
+        self.charged: int = self._payment.charged
 
 
 class BlockingDelivery(Delivery):

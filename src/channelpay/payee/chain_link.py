@@ -102,7 +102,7 @@ class ChainLink:
         if grace_seconds < GRACE_SECONDS_MIN:
             raise ConfigError(f"the contract's grace period of {grace_seconds} s is too short")
         self.contract = contract
-        self.confirmations = confirmations or Confirmations()
+        self.confirmations: Confirmations = confirmations or Confirmations()
         self.grace_seconds = grace_seconds
 
     def opened(self, channel_id: ChannelId, channel: Channel, transaction_hash: bytes) -> Opened:

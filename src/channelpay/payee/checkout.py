@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from logging import getLogger
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from channelpay.errors import (
     ChainBehind,
@@ -17,6 +17,7 @@ from channelpay.errors import (
     InputError,
     MalformedCredential,
     NetworkError,
+    NodesDisagree,
     PaymentRefused,
     PaymentRequired,
     RiskLimitReached,
@@ -29,6 +30,9 @@ from channelpay.payee.payee import Payee
 from channelpay.payee.payment import Payment
 from channelpay.payee.prices import Quote
 from channelpay.payee.request import Request
+from channelpay.payee.selling.deal import NO_WISH
+from channelpay.payee.selling.offers import offers_of
+from channelpay.payee.selling.wishes import wish_of
 from channelpay.payee.verifier import Closed, Order, Paid, ReadBody, ToppedUp, Verified
 from channelpay.protocol.text import to_hex
 from channelpay.protocol.wire import IDEMPOTENCY_KEY_MAX, is_payment_header
@@ -52,6 +56,8 @@ _HTML = (b"content-type", b"text/html; charset=utf-8")
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
 _OWN_WORDS = ChainBehind | RiskLimitReached
 """Trouble of ours whose cause is fit for the public, and says what the client can do."""
+_OWN_CODES = NodesDisagree | StoreUnavailable
+"""Trouble of ours that has a code of its own in public; what to do about it is not the client's."""
 _BODY_HEADERS = frozenset({b"content-length", b"transfer-encoding"})
 # What tells shared caches something else than Cache-Control does; some have a prefix of their own.
 _FOR_SHARED_CACHES = (b"cdn-cache-control", b"surrogate-control", b"edge-control", b"accel-expires")
@@ -135,7 +141,10 @@ class Checkout:
             page = payment_page(self.payee.terms, quote, url).encode()
             headers += [_HTML, (b"content-security-policy", _PAGE_POLICY)]
             return _sized(Answer(told.status, headers, page, told, outcome))
-        body = json.dumps(told.as_problem()).encode()
+        problem: dict[str, Any] = {**told.as_problem()}
+        if isinstance(told, PaymentRequired) and quote is not None:
+            problem["offers"] = offers_of(quote)
+        body = json.dumps(problem).encode()
         return _sized(Answer(told.status, [*headers, _PROBLEM], body, told, outcome))
 
     def answered(self, request: Request, answer: Answer, seconds: float) -> None:
@@ -176,7 +185,9 @@ class Checkout:
             raise PaymentRequired(f"this costs {quote.format()}")
         resource = _resource(request, told[b"host"])
         key = _idempotency_key(told[b"idempotency-key"])
-        return await self.payee.verify(header, Order(resource, quote, key, client, read_body))
+        wish = NO_WISH if quote.selling is None else wish_of(request, quote.selling)
+        order = Order(resource, quote, key, client, read_body, wish)
+        return await self.payee.verify(header, order)
 
 
 def may_have_body(request: Request) -> bool:
@@ -204,8 +215,8 @@ def _answerable(error: Exception) -> ChannelPayError:
         return error
     if isinstance(error, NetworkError):
         _log.warning("%s: %s", _UNCHECKED, error.detail)
-        kind = StoreUnavailable if isinstance(error, StoreUnavailable) else NetworkError
-        return kind(_UNCHECKED)
+        kind = type(error) if isinstance(error, _OWN_CODES) else NetworkError
+        return kind(_UNCHECKED, hint=NetworkError.hint)
     _log.error(_UNCHECKED, exc_info=error)
     return NetworkError(_UNCHECKED)
 

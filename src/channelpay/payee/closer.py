@@ -14,7 +14,7 @@ from threading import Lock
 
 from channelpay.chain.outgoing import TransactionSender
 from channelpay.chain.preparation import fee_market
-from channelpay.chain.types import ContractCall
+from channelpay.chain.types import ContractCall, Trial
 from channelpay.errors import (
     ChannelPayError,
     MethodUnsupported,
@@ -139,6 +139,13 @@ class Closer:
         begun = [self._begun(record) for record in records]
         with self._taken_back(begun):
             return self._send(kind, begun, self._closing_call(begun), urgency)
+
+    def trial(self, kind: Kind, records: Sequence[ChannelRecord]) -> Trial:
+        """What the transaction of :meth:`send` would use and cost now. Nothing is begun, signed or
+        sent; raises what :meth:`send` raises before that.
+        """
+        calling = self._settling_call if kind is Kind.SETTLE else self._closing_call
+        return self.sender.trial(calling(records))
 
     def wait(self, outgoing: Outgoing) -> list[Taken]:
         """Wait until it is confirmed.

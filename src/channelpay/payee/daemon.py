@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from logging import getLogger
+from logging import DEBUG, INFO, getLogger
 from threading import Event, Thread
 from typing import Protocol
 from uuid import uuid4
@@ -247,9 +247,13 @@ class Daemon:
 
     def _tell(self, *, works: bool) -> None:
         self._observer.worked(works=works)
-        if works is not self._works:
-            self._works = works
-            _log.info("this process settles now" if works else "another process settles")
+        if works is self._works:
+            return
+        # That it works from its start on is what everybody expects.
+        takes_over = works and self._works is False
+        self._works = works
+        level = INFO if takes_over or not works else DEBUG
+        _log.log(level, "this process settles now" if works else "another process settles")
 
 
 _TROUBLES = {

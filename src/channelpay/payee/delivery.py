@@ -35,13 +35,13 @@ class Delivery:
     def __init__(
         self, checkout: Checkout, request: Request, paid: Paid, ask: AskForVoucher, began: float
     ) -> None:
-        self.payment = Payment(checkout.payee, paid, ask)
+        self.payment: Payment = Payment(checkout.payee, paid, ask)
         self.releasing: Future[rules.Payment] | None = None
         """Done when the books have it back; to be waited for before the client reads a failure."""
         self._checkout = checkout
         self._request = request
         self._began = began
-        self.is_bodiless = request.method == "HEAD"
+        self.is_bodiless: bool = request.method == "HEAD"
         """Not every server leaves the body out by itself; to HEAD it would be a free one."""
         self._status: int | None = None
         self._seconds = 0.0
@@ -68,7 +68,9 @@ class Delivery:
         if self._released:
             return list(headers)
         headers = self._checkout.paid_headers(headers, self.payment.paid)
-        is_metered = self.payment.is_metered and not self.is_bodiless
+        up_to = self.payment.paid.quote.up_to
+        self.payment.is_fixed = up_to
+        is_metered = self.payment.is_metered and not up_to and not self.is_bodiless
         self._streams = is_metered and _takes_events(headers)
         return headers
 

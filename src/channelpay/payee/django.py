@@ -44,7 +44,7 @@ from channelpay.payee.request import Request
 from channelpay.payee.verifier import Paid
 from channelpay.payee.wsgi import PLAIN_IN_PATHS, headers_of
 
-payee_of_process = PayeeOfProcess(lambda: Payee.create(**settings.CHANNELPAY))
+payee_of_process: PayeeOfProcess = PayeeOfProcess(lambda: Payee.create(**settings.CHANNELPAY))
 """Opened by the first request; the server may fork before that."""
 
 

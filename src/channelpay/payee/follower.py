@@ -110,7 +110,7 @@ class Follower:
         concerned = self._concerned(start, events)
         self._refresh(concerned, _ends(events), head, rewound=start.rewound)
         self._save_trail(known, _extended(start.trail, [*_blocks(events), _cursor(head)]))
-        self._observer.followed(head.number, head.number)
+        self._observer.followed(head.number)
         followed = Followed(self._now(), head.timestamp)
         self._store.save_cursor(self._followed_cursor, str(followed)).result()
         self._sweep(head)

@@ -6,6 +6,7 @@ import shlex
 from html import escape
 
 from channelpay.payee.prices import Quote
+from channelpay.payee.selling.offers import offers_of
 from channelpay.payee.style import STYLE
 from channelpay.payee.terms import Terms, Token
 from channelpay.protocol.text import checksum_address
@@ -25,7 +26,7 @@ _PAGE = """<!doctype html>
 <p class="kicker">402 · Payment required</p>
 <h1>This page costs <strong class="price">{price}</strong></h1>
 {description}
-<h2>Read it from the command line</h2>
+{offers}<h2>Read it from the command line</h2>
 <pre class="command"><code>channelpay pay {url}</code></pre>
 <p>The payment goes over a payment channel: you lock a deposit once, sign a voucher for each page,
 and get back what you did not spend when the channel is closed.{deposit}</p>
@@ -49,6 +50,7 @@ def payment_page(terms: Terms, quote: Quote, url: str) -> str:
         style=STYLE,
         price=escape(quote.format()),
         description=f"<p>{escape(quote.description)}</p>" if quote.description else "",
+        offers=_offers(quote),
         url=escape(shlex.quote(url)),
         deposit=escape(_deposit(terms, quote)),
         payee=checksum_address(terms.payee),
@@ -56,6 +58,15 @@ def payment_page(terms: Terms, quote: Quote, url: str) -> str:
         contract=checksum_address(terms.deployment.contract),
         chain_id=terms.deployment.chain_id,
     )
+
+
+def _offers(quote: Quote) -> str:
+    """The incentives, if there are any."""
+    offers = offers_of(quote)[1:]
+    if not offers:
+        return ""
+    items = (f"<li>{escape(one['label'])}: {escape(one['terms'])}.</li>" for one in offers)
+    return "\n".join(["<h2>What comes with it</h2>", "<ul>", *items, "</ul>", ""])
 
 
 def _deposit(terms: Terms, quote: Quote) -> str:

@@ -19,25 +19,22 @@ from channelpay.observe import Observer
 from channelpay.observe.alerts import Alerts
 from channelpay.observe.health import Check, durable, free_space, within
 from channelpay.payee.acceptance import Acceptance, Confirmations, Guard
+from channelpay.payee.amounts import HumanPrice, parse_price, parse_token
+from channelpay.payee.carrier import Carrying, carrier_of
 from channelpay.payee.chain_link import ChainLink
 from channelpay.payee.closer import Closer
 from channelpay.payee.daemon import Daemon, place_of
 from channelpay.payee.follower import Follower, begin_books, followed_cursor
 from channelpay.payee.policy import SettlementPolicy, settling_before
-from channelpay.payee.prices import (
-    HumanPrice,
-    PriceFile,
-    PriceRule,
-    PriceTable,
-    Quote,
-    parse_price,
-    parse_token,
-)
+from channelpay.payee.prices import PriceFile, PriceRule, PriceTable, Quote
+from channelpay.payee.register import Register
 from channelpay.payee.request import Request
+from channelpay.payee.selling.incentives import Incentive
 from channelpay.payee.settler import Settler
 from channelpay.payee.terms import ETHER, Terms, Token
-from channelpay.payee.verifier import Closed, Order, Verified, Verifier
+from channelpay.payee.verifier import Checks, Closed, Order, Paid, Verified, Verifier
 from channelpay.protocol.parse import parse_address
+from channelpay.protocol.reader import CredentialReader
 from channelpay.protocol.text import checksum_address, to_hex
 from channelpay.protocol.types import NATIVE, Address, Deployment
 from channelpay.protocol.wire import Challenge, ChallengeIssuer, Receipt
@@ -64,7 +61,7 @@ class Payee:
         terms: Terms,
         prices: PriceTable | PriceFile,
         issuer: ChallengeIssuer,
-        verifier: Verifier,
+        verifier: Checks,
         resources: ExitStack,
         observer: Observer,
         checks: Mapping[str, Check],
@@ -72,8 +69,8 @@ class Payee:
         self.terms = terms
         self.prices = prices
         self.observer = observer
-        self.register = verifier.register
-        self.guard = verifier.guard
+        self.register: Register = verifier.register
+        self.guard: Guard = verifier.guard
         self.checks = checks
         self._issuer = issuer
         self._verifier = verifier
@@ -87,6 +84,7 @@ class Payee:
         token: str | Sequence[str],
         prices: Iterable[PriceRule] | Path,
         store: str,
+        incentives: Sequence[Incentive] = (),
         payee: str | None = None,
         account: LocalAccount | None = None,
         chain_id: int | None = None,
@@ -100,13 +98,15 @@ class Payee:
         settlement: SettlementPolicy | None = None,
         fees: FeePolicy | None = None,
         alerts: Alerts | None = None,
+        carrying: Carrying | None = None,
     ) -> Self:
         """Connect to the chain at ``rpc`` (one node or several), open the books at ``store``,
         follow the contract and settle.
 
         ``token`` is ``eth`` or the address of an ERC-20, or several, the preferred one first;
         ``suggested_deposit`` is in human units of the first, or maps tokens to such amounts.
-        ``prices`` are rules, or a TOML file of them that is read again when it changes. The payee
+        ``prices`` are rules, with ``incentives`` beside them, or a TOML file of both that is read
+        again when it changes. The payee
         is an address, or an ``account`` with its key, which can also close channels. Nodes of
         another chain than ``chain_id`` are refused, if it is given. ``contract``
         is the canonical deployment unless given. ``acceptance`` is what the payee takes for money;
@@ -116,7 +116,8 @@ class Payee:
         ``observer`` is told of all that happens, ``alerts`` of what needs somebody. Of several
         processes over the same books, those that ``watch`` take turns in following the chain and,
         with an ``account``, in settling as ``settlement`` says and ``fees`` allow. Unless that is
-        given, half of each risk limit is settled.
+        given, half of each risk limit is settled. With ``carrying``, which needs an ``account``, it
+        pays the gas of opens and top-ups that payers sign.
 
         Raises :class:`~channelpay.errors.ConfigError`, :class:`~channelpay.errors.InputError`,
         :class:`~channelpay.errors.NotFound` (no contract, no token) and
@@ -130,9 +131,7 @@ class Payee:
         link = ChainLink(PaymentChannelsContract(connection, deployment), acceptance.confirmations)
         tokens = _tokens(connection, [token] if isinstance(token, str) else token)
         terms = Terms(deployment, recipient, tokens, _deposits(tokens, suggested_deposit))
-        table = (
-            PriceFile(prices, tokens) if isinstance(prices, Path) else PriceTable(prices, tokens)
-        )
+        table = _prices(prices, tokens, incentives)
         observer = observer or Observer()
         issuer = ChallengeIssuer(challenge_secret or secrets.token_bytes(SECRET_BYTES), REALM)
         with ExitStack() as opened:
@@ -143,8 +142,11 @@ class Payee:
             if account is not None:
                 sender = TransactionSender(connection, account, books, fees)
                 closer = Closer(link, sender, books, observer)
+            carrier = carrier_of(terms, closer, carrying, observer) if carrying else None
             guard = Guard(acceptance, books, followed_cursor(terms), link.grace_seconds)
-            verifier = Verifier(terms, issuer, books, link, closer, time.time, observer, guard)
+            verifier = Verifier(
+                terms, issuer, books, link, closer, time.time, observer, guard, carrier
+            )
             opened.callback(verifier.close)
             observer.started(tokens, books)
             opened.callback(observer.stopped)
@@ -181,11 +183,15 @@ class Payee:
         """Fresh challenges for this price, one for each token, the preferred one first."""
         expires_at = time.time() + CHALLENGE_SECONDS
         requests = (self.terms.request(price, quote) for price in quote.prices)
-        return [self._issuer.issue(request, expires_at) for request in requests]
+        return [
+            self._issuer.issue(self._verifier.with_gas(request), expires_at) for request in requests
+        ]
 
-    async def verify(self, header: str, order: Order) -> Verified:
+    async def verify(
+        self, header: str, order: Order, reader: CredentialReader | None = None
+    ) -> Verified:
         """See :meth:`channelpay.payee.verifier.Verifier.verify`."""
-        return await self._verifier.verify(header, order)
+        return await self._verifier.verify(header, order, reader)
 
     async def require_followed(self) -> None:
         """See :meth:`channelpay.payee.verifier.Verifier.require_followed`."""
@@ -202,6 +208,7 @@ class Payee:
             spent=record.spent,
             timestamp=time.time(),
             transaction_hash=verified.transaction_hash if isinstance(verified, Closed) else None,
+            price=verified.note if isinstance(verified, Paid) else None,
         )
 
     def close(self) -> None:
@@ -215,6 +222,16 @@ def _acceptance(acceptance: Acceptance | None, confirmations: int) -> Acceptance
     if confirmations != 1:
         raise ConfigError("the confirmations are named twice", hint="Give them in acceptance.")
     return acceptance
+
+
+def _prices(
+    prices: Iterable[PriceRule] | Path, tokens: Sequence[Token], incentives: Sequence[Incentive]
+) -> PriceTable | PriceFile:
+    if not isinstance(prices, Path):
+        return PriceTable(prices, tokens, incentives)
+    if incentives:
+        raise ConfigError("a price file has its own incentives", hint="Write them into the file.")
+    return PriceFile(prices, tokens)
 
 
 def _recipient(payee: str | None, account: LocalAccount | None) -> Address:

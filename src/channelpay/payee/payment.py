@@ -20,15 +20,15 @@ AskForVoucher = Callable[[NeedVoucher], Awaitable[bool]]
 
 
 class PaymentFacts:
-    """What a payment of one request is. ``price`` is what its unit costs and ``charged`` what it
-    has cost so far, in base units of ``token``.
+    """What a payment of one request is. ``price`` is what its unit costs by the list, or the most
+    that it may cost, and ``charged`` what it has cost so far, in base units of ``token``.
     """
 
     def __init__(self, paid: Paid) -> None:
-        self.paid = paid
-        self.price = paid.price
-        self.unit = paid.quote.unit
-        self.charged = paid.price if paid.quote.charged and not paid.quote.metered else 0
+        self.paid: Paid = paid
+        self.price: int = paid.price
+        self.unit: str = paid.quote.unit
+        self.charged: int = _charged(paid)
 
     @property
     def is_metered(self) -> bool:
@@ -62,6 +62,12 @@ class PaymentFacts:
         return self.paid.record
 
 
+def _charged(paid: Paid) -> int:
+    if paid.quote.metered or not paid.quote.charged:
+        return 0
+    return paid.price if paid.note is None else paid.note.amount
+
+
 class Payment(PaymentFacts):
     """The payment of one request, for an application on the payee's event loop."""
 
@@ -71,6 +77,10 @@ class Payment(PaymentFacts):
         self._ask = ask
         self._one_at_a_time = asyncio.Lock()
         self.refusal: PaymentRefused | NetworkError | None = None
+        self.is_fixed = False
+        """What costs up to a ceiling is charged before its response begins, whose head has the
+        receipt.
+        """
 
     async def charge(self, amount: int) -> None:
         """Charge ``amount`` base units more; when this returns, they are ours. Charge first, then
@@ -83,6 +93,8 @@ class Payment(PaymentFacts):
         :class:`~channelpay.errors.ConfigError` where the price is for the whole request, and
         :class:`~channelpay.errors.NetworkError` for trouble of ours.
         """
+        if self.is_fixed:
+            raise ConfigError("what it costs was told with the head of the response")
         if not self.is_metered:
             raise ConfigError(
                 "this request is not charged by the unit",
@@ -90,6 +102,8 @@ class Payment(PaymentFacts):
             )
         if amount < 0:
             raise ValueError("a charge is not negative")
+        if self.paid.quote.up_to and self.charged + amount > self.price:
+            raise ConfigError(f"the request may cost {self.price} base units at most")
         async with self._one_at_a_time:
             try:
                 await self._charge_up_to(self.charged + amount)
@@ -114,7 +128,7 @@ class Payment(PaymentFacts):
                 if not await self._refilled(refusal, deadline):
                     raise
             else:
-                self.paid = self.paid._replace(accepted=accepted)
+                self.paid: Paid = self.paid._replace(accepted=accepted)
                 self.charged = total
                 return
 

@@ -13,9 +13,11 @@ since a browser's preflight request cannot carry a credential; where it is free 
 is not, its answer comes without a body.
 
 A price may be in several tokens, of which the client chooses one, and for a unit of what is served
-instead of a request. Of two such prices the dearer is what both would be content with: in the
-tokens that both name, the higher amount of each. If they name no token in common, or different
-units, neither is dearer, and the request is refused.
+instead of a request; or it is the most that a request may cost (``up_to``). Of two such prices the
+dearer is what both would be content with: in the tokens that both name, the higher amount of each.
+If they name no token in common, or different units, neither is dearer, and the request is refused.
+
+Incentives (:mod:`channelpay.payee.selling.incentives`) take something off prices per request.
 """
 
 from __future__ import annotations
@@ -24,22 +26,24 @@ import logging
 import re
 import time
 import tomllib
-import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, reduce
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from channelpay.errors import ConfigError, InputError, UnclearRequest
+from channelpay.payee.amounts import HumanPrice, Price, parse_price
+from channelpay.payee.paths import PATH_CHARACTERS_MAX, Pattern, alike, readings
 from channelpay.payee.request import Request
+from channelpay.payee.selling.deal import Selling
+from channelpay.payee.selling.incentives import Incentive, incentive_rows
+from channelpay.payee.selling.offers import selling_of
 from channelpay.payee.terms import Token
-from channelpay.protocol.parse import parse_address, parse_text
-from channelpay.protocol.text import checksum_address
-from channelpay.protocol.types import NATIVE, Address
+from channelpay.protocol.parse import parse_text
+from channelpay.protocol.types import Address
 from channelpay.protocol.wire import TEXT_MAX
 
-PATH_CHARACTERS_MAX = 4096
 PER_REQUEST = "request"
 """The unit of a price that is charged once, before the answer begins."""
 KNOWN_PATHS_MAX = 8192
@@ -48,19 +52,13 @@ KNOWN_CHARACTERS_MAX = 512
 """Clients choose what is remembered: a longer path and method is looked up each time."""
 RELOAD_SECONDS = 1.0
 """How often a price file is looked at, at most."""
-_PIECES = re.compile(r"\*\*|.", re.DOTALL)
-_SLASHES = re.compile("/+")
-_DOT_ENDS = ("/.", "/..")
-_NAME_ENDS = re.compile(r"(?<=[^/. ])[. ]+(?=/|\Z)")
 _METHOD = re.compile(r"[A-Z]{1,20}\Z")
 _UNNAMED = "*"
 """Stands for all methods that no rule names."""
 _UNIT = re.compile(r"[a-z][a-z0-9_-]{0,31}\Z")
-_RULE_KEYS = ("path", "price", "method", "unit", "description")
+_RULE_KEYS = ("path", "price", "method", "unit", "description", "up_to")
 _log = logging.getLogger(__name__)
 
-HumanPrice: TypeAlias = str | Mapping[str, str]
-"""An amount in human units of the first token, or one by token (``eth`` or an address)."""
 PriceFunction: TypeAlias = Callable[[Request], HumanPrice | None]
 
 
@@ -72,7 +70,8 @@ class PriceRule:
     what it raises refuses the request.
 
     ``unit`` other than ``request`` prices one unit of what is served; the application charges them
-    as it goes.
+    as it goes. With ``up_to`` the price is a ceiling: the client shows that it could pay it, and
+    the application charges what was used before its response begins.
     """
 
     path: str
@@ -80,35 +79,27 @@ class PriceRule:
     method: str | None = None
     unit: str = PER_REQUEST
     description: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Price:
-    """``amount`` base units of a token."""
-
-    token: Token
-    amount: int
-
-    def format(self) -> str:
-        """In human units, with the symbol."""
-        return self.token.format(self.amount)
+    up_to: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Quote:
     """What one request costs: one of ``prices``, per ``unit``. If it is not ``charged``, the client
-    must show a credential that could pay, and keeps its money.
+    must show a credential that could pay, and keeps its money. ``up_to``: the prices are the most
+    that it may cost. ``selling`` holds the incentives, if there are any.
     """
 
     prices: tuple[Price, ...]
     unit: str = PER_REQUEST
     charged: bool = True
     description: str | None = None
+    up_to: bool = False
+    selling: Selling | None = None
 
     @property
     def metered(self) -> bool:
-        """Whether the application says how many units it served."""
-        return self.unit != PER_REQUEST
+        """Whether the application says what it costs."""
+        return self.up_to or self.unit != PER_REQUEST
 
     def price_in(self, token: Address) -> int | None:
         """Base units of the token at ``token``, or None if this cannot be paid in it."""
@@ -119,7 +110,8 @@ class Quote:
 
     def format(self) -> str:
         """For people: ``0.01 TUSD or 0.000004 ETH per kilobyte``."""
-        return format_prices(self.prices, self.unit)
+        amounts = format_prices(self.prices, self.unit)
+        return f"up to {amounts}" if self.up_to else amounts
 
 
 def format_prices(prices: Sequence[Price], unit: str) -> str:
@@ -130,39 +122,6 @@ def format_prices(prices: Sequence[Price], unit: str) -> str:
     return amounts if unit == PER_REQUEST else f"{amounts} per {unit}"
 
 
-class _Pattern:
-    """A path pattern, matched in one pass over the path: clients choose the path, and a regular
-    expression with several wildcards would try again from every place in it.
-    """
-
-    def __init__(self, text: str) -> None:
-        # Bit n of a set stands for: the first n letters of the pattern are matched.
-        self._letters: dict[str, int] = {}
-        self._any_letter = self._stays = self._stays_across = 0
-        self._end = 1
-        for piece in _PIECES.findall(text):
-            if piece in ("*", "**"):
-                self._stays |= self._end
-                self._stays_across |= self._end if piece == "**" else 0
-                continue
-            if piece == "?":
-                self._any_letter |= self._end
-            else:
-                self._letters[piece] = self._letters.get(piece, 0) | self._end
-            self._end <<= 1
-
-    def matches(self, path: str) -> bool:
-        matched = 1
-        for letter in path:
-            inside = letter != "/"
-            steps = self._letters.get(letter, 0) | (self._any_letter if inside else 0)
-            stays = self._stays if inside else self._stays_across
-            matched = (matched & steps) << 1 | matched & stays
-            if not matched:
-                return False
-        return bool(matched & self._end)
-
-
 _Amounts: TypeAlias = tuple[Price, ...]
 """Empty where it is free."""
 
@@ -170,8 +129,8 @@ _Amounts: TypeAlias = tuple[Price, ...]
 @dataclass(frozen=True, slots=True)
 class _Row:
     rule: PriceRule
-    pattern: _Pattern
-    pattern_alike: _Pattern
+    pattern: Pattern
+    pattern_alike: Pattern
     prices: _Amounts | Callable[[Request], _Amounts]
 
     def is_for(self, method: str) -> bool:
@@ -188,7 +147,8 @@ class _Row:
             prices = prices(replace(request, method="GET") if is_free_head else request)
         if not prices:
             return None
-        return Quote(prices, self.rule.unit, not is_free_head, self.rule.description)
+        rule = self.rule
+        return Quote(prices, rule.unit, not is_free_head, rule.description, rule.up_to)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,12 +164,18 @@ class _Spelling:
 
 class PriceTable:
     """Rules in their order, with their prices in base units of ``tokens``; the first is that of
-    prices that name none.
+    prices that name none. ``incentives`` apply beside each other.
 
-    Raises :class:`~channelpay.errors.ConfigError` for a rule that makes no sense.
+    Raises :class:`~channelpay.errors.ConfigError` for a rule or an incentive that makes no sense.
     """
 
-    def __init__(self, rules: Iterable[PriceRule], tokens: Sequence[Token]) -> None:
+    def __init__(
+        self,
+        rules: Iterable[PriceRule],
+        tokens: Sequence[Token],
+        incentives: Sequence[Incentive] = (),
+    ) -> None:
+        self._incentives = incentive_rows(incentives, tokens)
         self._rows = [_row(number, rule, tokens) for number, rule in enumerate(rules, 1)]
         named = {row.rule.method for row in self._rows if row.rule.method is not None}
         self._methods = [_UNNAMED, *sorted(named - {"OPTIONS"})]
@@ -222,7 +188,9 @@ class PriceTable:
         that cannot be compared, and whatever the function of a rule raises.
         """
         found = self._found(request.method, request.path)
-        return _dearest(found, request) if isinstance(found, list) else found
+        if not isinstance(found, list):
+            return found
+        return self._with_incentives(_dearest(found, request), request.path)
 
     def hides_body(self, request: Request) -> bool:
         """Whether the answer to a request that is free must come without its body: to OPTIONS, on
@@ -251,12 +219,21 @@ class PriceTable:
         """The quote; or what quotes, if one of the rules must be asked each time."""
         rows = [row for row in self._rows if row.is_for(method)]
         if len(path) <= PATH_CHARACTERS_MAX:
-            found = [one for reading in _readings(path) for one in _pricing(rows, reading)]
+            found = [one for reading in readings(path) for one in _pricing(rows, reading)]
         else:
             found = [_Spelling(row, path) for row in rows]
         if any(callable(one.row.prices) for one in found):
             return found
-        return _dearest(found, Request(method, path))
+        return self._with_incentives(_dearest(found, Request(method, path)), path)
+
+    def _with_incentives(self, quote: Quote | None, path: str) -> Quote | None:
+        if not self._incentives or quote is None or quote.metered:
+            return quote
+        if len(path) > PATH_CHARACTERS_MAX:
+            return quote
+        paths = list(readings(path))
+        rows = [row for row in self._incentives if row.applies_to(paths)]
+        return replace(quote, selling=selling_of(quote, rows))
 
 
 class PriceFile:
@@ -314,9 +291,9 @@ class PriceFile:
         self._read = (stamp, table)
 
     def _table(self) -> PriceTable:
-        rules = read_price_file(self._path)
+        rules, incentives = _read(self._path)
         try:
-            return PriceTable(rules, self._tokens)
+            return PriceTable(rules, self._tokens, incentives)
         except ConfigError as error:
             raise ConfigError(f"{self._path}, {error.detail}", hint=error.hint) from error
 
@@ -337,8 +314,25 @@ def read_price_file(path: Path) -> list[PriceRule]:
         price = { eth = "0.000004", "0x5FbDB2315678afecb367f032d93F642f64180aa3" = "0.01" }
         unit = "token"             # optional: request
 
-    Raises :class:`~channelpay.errors.ConfigError`, which names the file, the rule and the key.
+        [[price]]
+        path = "/render"
+        price = "0.05"
+        up_to = true               # optional: the most that it may cost
+
+    Its ``[[incentive]]`` tables are what :func:`read_incentives` reads. Raises
+    :class:`~channelpay.errors.ConfigError`, which names the file, the rule and the key.
     """
+    return _read(path)[0]
+
+
+def read_incentives(path: Path) -> list[Incentive]:
+    """The incentives of a price file (:mod:`channelpay.payee.selling.incentives`). Raises what
+    :func:`read_price_file` raises.
+    """
+    return _read(path)[1]
+
+
+def _read(path: Path) -> tuple[list[PriceRule], list[Incentive]]:
     try:
         # Decimal fractions stay text: a float could not hold them.
         members = tomllib.loads(path.read_text(encoding="utf-8"), parse_float=str)
@@ -346,56 +340,30 @@ def read_price_file(path: Path) -> list[PriceRule]:
         raise ConfigError(f"{path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
-    tables = members.pop("price", None)
-    if members or not isinstance(tables, list) or not tables:
-        raise ConfigError(f"{path} must hold one or more [[price]] tables and nothing else")
-    return [_rule(f"{path}, price rule {n}", table) for n, table in enumerate(tables, 1)]
-
-
-def parse_price(price: HumanPrice, tokens: Sequence[Token], field: str) -> tuple[Price, ...]:
-    """What the amounts of ``price`` are in base units, in the order of ``tokens``.
-
-    Raises :class:`~channelpay.errors.InputError`, which names ``field`` and the token.
-    """
-    if not isinstance(price, Mapping):
-        return (Price(tokens[0], _amount(price, tokens[0], field)),)
-    if not price:
-        raise InputError(f"{field} names no token")
-    amounts: dict[Address, int] = {}
-    for name, text in price.items():
-        token = _token(name, tokens, field)
-        if token.address in amounts:
-            raise InputError(f"{field}.{name} names a token for the second time")
-        amounts[token.address] = _amount(text, token, f"{field}.{name}")
-    return tuple(Price(one, amounts[one.address]) for one in tokens if one.address in amounts)
-
-
-def parse_token(name: str, field: str = "token") -> Address:
-    """The token that is called ``eth`` or by its address."""
-    return NATIVE if name.lower() == "eth" else parse_address(name, field)
-
-
-def _token(name: str, tokens: Sequence[Token], field: str) -> Token:
-    address = parse_token(name, f"{field}.{name[:80]}")
-    for token in tokens:
-        if token.address == address:
-            return token
-    taken = ", ".join(f"{_name(token)} ({token.symbol})" for token in tokens)
-    raise InputError(f"{field}.{name}: the payee does not take this token; it takes {taken}")
-
-
-def _name(token: Token) -> str:
-    return "eth" if token.address == NATIVE else checksum_address(token.address)
-
-
-def _amount(text: object, token: Token, field: str) -> int:
-    # A function of the site's own, or an untyped caller, may give a number.
-    if not isinstance(text, str):
-        raise InputError(f'{field} must be a string such as "0.01"')
-    return token.parse(text, field)
+    tables, incentives = members.pop("price", None), members.pop("incentive", [])
+    if members or not isinstance(tables, list) or not tables or not isinstance(incentives, list):
+        raise ConfigError(
+            f"{path} must hold one or more [[price]] tables, and no others than [[incentive]]"
+        )
+    rules = [_rule(f"{path}, price rule {n}", table) for n, table in enumerate(tables, 1)]
+    return rules, [
+        _incentive(f"{path}, incentive {n}", table) for n, table in enumerate(incentives, 1)
+    ]
 
 
 def _rule(where: str, table: Any) -> PriceRule:
+    _check_keys(where, table)
+    price = _toml_price(table.pop("price"), f"{where}, price")
+    up_to = table.pop("up_to", False)
+    if not isinstance(up_to, bool):
+        raise ConfigError(f"{where}, up_to: must be true or false")
+    for key, value in table.items():
+        if not isinstance(value, str):
+            raise ConfigError(f"{where}, {key}: must be a string")
+    return PriceRule(price=price, up_to=up_to, **table)
+
+
+def _check_keys(where: str, table: Any) -> None:
     if not isinstance(table, dict):
         raise ConfigError(f"{where} is not a table")
     for key in table:
@@ -405,11 +373,13 @@ def _rule(where: str, table: Any) -> PriceRule:
     for key in ("path", "price"):
         if key not in table:
             raise ConfigError(f"{where}, {key}: missing")
-    price = _toml_price(table.pop("price"), f"{where}, price")
-    for key, value in table.items():
-        if not isinstance(value, str):
-            raise ConfigError(f"{where}, {key}: must be a string")
-    return PriceRule(price=price, **table)
+
+
+def _incentive(where: str, table: Any) -> Incentive:
+    kind = table.pop("kind", None) if isinstance(table, dict) else None
+    if not isinstance(kind, str):
+        raise ConfigError(f"{where}, kind: missing")
+    return Incentive(kind, **table)
 
 
 def _toml_price(value: Any, where: str) -> HumanPrice:
@@ -434,12 +404,14 @@ def _row(number: int, rule: PriceRule, tokens: Sequence[Token]) -> _Row:
         raise ConfigError(f"{where}, method: must be one upper-case word, like GET")
     if not _UNIT.match(rule.unit):
         raise ConfigError(f"{where}, unit: must be one lower-case word, like kilobyte")
+    if rule.up_to and rule.unit != PER_REQUEST:
+        raise ConfigError(f"{where}, up_to: is for a request, not for a unit")
     try:
         if rule.description is not None:
             parse_text(rule.description, "description", TEXT_MAX)
     except InputError as error:
         raise ConfigError(f"{where}, {error.detail}") from error
-    patterns = (_Pattern(rule.path), _Pattern(_alike(rule.path)))
+    patterns = (Pattern(rule.path), Pattern(alike(rule.path)))
     return _Row(rule, *patterns, _prices(rule.price, tokens, where))
 
 
@@ -479,9 +451,9 @@ def _pricing(rows: Sequence[_Row], path: str) -> list[_Spelling]:
 
 
 def _first(rows: Sequence[_Row], path: str) -> list[_Spelling]:
-    alike = _alike(path)
+    plain = alike(path)
     exact = next((row for row in rows if row.pattern.matches(path)), None)
-    loose = next((row for row in rows if row.pattern_alike.matches(alike)), None)
+    loose = next((row for row in rows if row.pattern_alike.matches(plain)), None)
     found = [exact] if loose is exact else [exact, loose]
     return [_Spelling(row, path) for row in found if row is not None]
 
@@ -497,7 +469,7 @@ def _dearer(one: Quote, other: Quote) -> Quote:
         for price in one.prices
         if (amount := other.price_in(price.token.address)) is not None
     ]
-    if not both or one.unit != other.unit:
+    if not both or (one.unit, one.up_to) != (other.unit, other.up_to):
         raise UnclearRequest(
             "this path can be read in several ways, whose prices cannot be compared",
             hint="Ask for it without dot segments, // and a / at its end, and in 4096 characters"
@@ -515,47 +487,3 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size, found.st_ino
-
-
-def _alike(path: str) -> str:
-    """The same for all paths that some server or file system takes for one: other capitals, other
-    forms of a letter, invisible characters, dots and spaces at the end of a name.
-    """
-    if path.isascii():
-        plain = path.lower()
-    else:
-        folded = unicodedata.normalize("NFKC", path).casefold()
-        composed = unicodedata.normalize("NFKC", folded)
-        plain = "".join(one for one in composed if unicodedata.category(one) != "Cf")
-    return _NAME_ENDS.sub("", plain)
-
-
-def _readings(path: str) -> Iterable[str]:
-    """All that an application may take a path for: as it is, with ``//`` as ``/``, with dot
-    segments resolved, with both in either order.
-    """
-    if path.startswith("/") and "//" not in path and "/." not in path:
-        return [path]
-    merged, resolved = _merged(path), _resolved(path)
-    found = [path, merged, resolved, _merged(resolved), _resolved(merged)]
-    # File systems have no / at the end of what is resolved.
-    found += [one.rstrip("/") or "/" for one in found]
-    return dict.fromkeys(found)
-
-
-def _merged(path: str) -> str:
-    return _SLASHES.sub("/", "/" + path)
-
-
-def _resolved(path: str) -> str:
-    """RFC 3986, 5.2.4: what ends in a dot segment then ends in ``/``."""
-    kept: list[str] = []
-    segments = path.removeprefix("/").split("/")
-    for segment in segments:
-        if segment == "..":
-            del kept[-1:]
-        elif segment != ".":
-            kept.append(segment)
-    if path.endswith(_DOT_ENDS):
-        kept.append("")
-    return "/" + "/".join(kept)

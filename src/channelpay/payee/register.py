@@ -15,7 +15,7 @@ from channelpay.errors import ChannelPayError, StoreUnavailable
 from channelpay.observe import Observer
 from channelpay.payee.acceptance import Guard
 from channelpay.payee.threads import BoundedThreads
-from channelpay.protocol.rules import Order, Outcome, Payment, Purchase
+from channelpay.protocol.rules import Charge, Order, Outcome, Payment
 from channelpay.protocol.types import ChannelId
 from channelpay.store import Accepted, Answer, Store
 
@@ -44,7 +44,7 @@ class Register:
     async def accept(self, order: Order) -> Accepted:
         """See :meth:`channelpay.store.base.Store.accept`; a refusal is raised.
 
-        If the caller is cancelled and a purchase was taken nevertheless, it is given back. A charge
+        If the caller is cancelled and its order was taken nevertheless, it is given back. A charge
         stays: what the response delivered before it was paid for by the same payment.
         """
         loop = asyncio.get_running_loop()
@@ -147,7 +147,7 @@ class Register:
 
     def _take_back(self, order: Order, accepted: Accepted) -> None:
         """Nobody waits for it any more."""
-        if isinstance(order, Purchase):
+        if not isinstance(order, Charge):
             self.release(accepted)
 
     def _release_owed(self) -> None:

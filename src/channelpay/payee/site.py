@@ -15,11 +15,12 @@ from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import Route
 
 from channelpay.observe.health import Health
+from channelpay.payee.amounts import HumanPrice
 from channelpay.payee.asgi import App, PaymentMiddleware, Receive, Scope, Send
 from channelpay.payee.folder import Folder, url_of
 from channelpay.payee.markdown import html_page, markdown_page, markdown_title
 from channelpay.payee.payee import Payee
-from channelpay.payee.prices import HumanPrice, PriceRule
+from channelpay.payee.prices import PriceRule
 from channelpay.payee.request import Request
 from channelpay.protocol.text import checksum_address
 

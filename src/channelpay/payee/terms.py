@@ -11,7 +11,8 @@ from channelpay.protocol.types import NATIVE, Address, Channel, Deployment
 from channelpay.protocol.wire import SessionRequest
 
 if TYPE_CHECKING:
-    from channelpay.payee.prices import Price, Quote
+    from channelpay.payee.amounts import Price
+    from channelpay.payee.prices import Quote
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,6 @@ import httpx2
 from channelpay.errors import ChannelPayError, ConfigError, NetworkError, UpstreamDown, UpstreamSlow
 from channelpay.payee.asgi import Message, Receive, Scope, Send
 from channelpay.payee.checkout import Headers
-from channelpay.payee.prices import PER_REQUEST
 from channelpay.payee.problems import send_problem
 from channelpay.protocol.text import to_hex
 from channelpay.protocol.wire import is_payment_header
@@ -325,11 +324,11 @@ def _target(scope: Scope) -> bytes:
 
 
 def _check_unit(scope: Scope) -> None:
-    """Only an application that runs with the payee can say how many units it served."""
+    """Only an application that runs with the payee can say what it used."""
     payment = scope.get("channelpay")
-    if payment is not None and payment.unit != PER_REQUEST:
+    if payment is not None and payment.is_metered:
         raise ConfigError(
-            f"the price is per {payment.unit}, which a proxy cannot count",
+            f"the price is {payment.paid.quote.format()}, and a proxy cannot say how much was used",
             hint="Price this path per request.",
         )
 

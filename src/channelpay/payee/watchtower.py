@@ -165,7 +165,7 @@ class ExportReader:
         self._alerts = alerts
         self._read: dict[Path, tuple[int, int, int]] = {}
         self.best: dict[ChannelId, Exported] = {}
-        self.changed_at = 0.0
+        self.changed_at: float = 0.0
         """When the newest file was written, in Unix seconds; 0 if there is none."""
 
     def read(self) -> list[Exported]:

@@ -3,84 +3,103 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
 from channelpay.errors import ChannelFinalized, ConfigError, InputError, NetworkError
+from channelpay.payer.budgets import Confirm, never
+from channelpay.payer.carried_open import CarriedOpen
 from channelpay.payer.closing import Closed, CloseSession
+from channelpay.payer.gasless import OWN, GasChoice, Gasless
 from channelpay.payer.limits import Limits
-from channelpay.payer.offers import Terms
+from channelpay.payer.offers import Allowed, Terms
+from channelpay.payer.purchases import Purchase, purchase_of
 from channelpay.payer.records import PayerChannel, Token, TopUp
-from channelpay.payer.refusals import not_confirmed
+from channelpay.payer.refusals import error_of, not_confirmed
 from channelpay.payer.session import PaymentSession
 from channelpay.payer.session_keys import SessionKeys
 from channelpay.payer.state import PayerState
-from channelpay.payer.steps import Add, Open, Step
+from channelpay.payer.steps import Add, Look, Open, Step
 from channelpay.protocol.eip712 import VoucherSigner
-from channelpay.protocol.text import to_hex
+from channelpay.protocol.parse import parse_address
 from channelpay.protocol.types import (
     NATIVE,
     ZERO_ADDRESS,
     Address,
     ChannelId,
+    ChannelStatus,
     Deployment,
     Voucher,
 )
+from channelpay.protocol.wire import SessionRequest
 
 if TYPE_CHECKING:
-    from eth_account.signers.local import LocalAccount
-
     from channelpay.chain.connection import Connection
     from channelpay.chain.sender import SendPolicy
+    from channelpay.chain.types import TransactionSigner
     from channelpay.payer.wallet import Wallet
 
 
 class Payer:
     """Pays for requests out of payment channels.
 
-    ``account`` is an account of eth-account or its key (32 bytes). ``connection`` is a connected
-    node or its URL; it is asked only when a transaction is needed, so None will do without any.
+    ``account`` is an account of eth-account or its key (32 bytes); or anything else that signs
+    transactions, as a hardware wallet does: then ``session_keys`` says what signs vouchers, which
+    for other accounts comes from the key. ``connection`` is a connected node or its URL; it is
+    asked only when a transaction is needed, so None will do without any.
     ``chain_id`` is the only chain to pay on (default: any).
     ``contract`` is the one contract that this payer trusts (20 bytes; default: the canonical
     deployment). ``limits`` says in which tokens, and how much, it may pay by itself. ``state`` is
     the file of its books, which several processes may share; without it, open channels can only be
-    closed.
+    closed. ``allowed`` lists who may be paid at all. ``confirm`` is asked before a payment goes
+    beyond a limit, and nothing is signed unless it says True. ``gasless`` says whether payees that
+    offer it carry the gas of opens and top-ups.
     Threads may share a payer.
     """
 
     def __init__(  # noqa: PLR0913  each is one option
         self,
-        account: LocalAccount | bytes,
+        account: TransactionSigner | bytes,
         connection: Connection | str | None,
         state: Path | str,
         *,
         limits: Iterable[Limits] = (),
         chain_id: int | None = None,
         contract: Address | None = None,
+        session_keys: SessionKeys | None = None,
         allow_plain_http: bool = False,
         policy: SendPolicy | None = None,
+        allowed: Allowed = Allowed(),  # noqa: B008  immutable
+        confirm: Confirm = never,
+        gasless: Gasless = Gasless.AUTO,
     ) -> None:
-        self._secret = account if isinstance(account, bytes) else bytes(account.key)
+        self._account = account
         self._connection = connection
         self._chain_id = chain_id
         self._contract = canonical_contract() if contract is None else contract
         self._policy = policy
+        self._gasless = gasless
         self._limits = {limit.token: limit for limit in limits}
-        self._session_keys = SessionKeys.of_account(self._secret)
+        self._session_keys = session_keys or SessionKeys.of_account(_key_of(account))
         self._signers: dict[tuple[Deployment, Address], VoucherSigner] = {}
         self._wallet: Wallet | None = None
         self._wallet_lock = Lock()
-        self.address = VoucherSigner(Deployment(0, self._contract), self._secret).address
-        self.state = PayerState(Path(state))
+        self.address: Address = _address_of(account)
+        self._books = Path(state)
+        self.state: PayerState = PayerState(self._books)
         self._terms = Terms(
             payer=self.address,
             contract=self._contract,
             limits=self._limits,
             sign=self._sign,
+            can_sign=self._can_sign,
             chain_id=lambda: self.wallet.chain_id,
             allow_plain_http=allow_plain_http,
             only_chain_id=chain_id,
+            allowed=allowed,
+            confirm=confirm,
         )
 
     def close(self) -> None:
@@ -116,6 +135,26 @@ class Payer:
         """Open a channel and wait for its confirmation. ``url`` is where it will be used."""
         return self.wallet.open(payee, token, deposit, url)
 
+    def open_carried(self, url: str, deposit: int, token: Address) -> PayerChannel:
+        """Have the payee of ``url`` open a channel, and pay the gas, from a deposit that this
+        account signs for. Raises the payee's refusal, and :class:`ConfigError` where it offers
+        nothing of the kind.
+        """
+        from channelpay.payer.httpx import close_client, run_bare, translated
+
+        def sign_open(request: SessionRequest) -> PayerChannel:
+            gas = GasChoice(request.carried, Gasless.ALWAYS)
+            return self.wallet.sign_open(request.recipient, token, deposit, url, gas)
+
+        steps = CarriedOpen(self._terms, url, token, sign_open).run()
+        with translated(url), close_client() as client:
+            entry, answer = run_bare(client, url, steps)
+        self.wallet.refresh(entry.channel.payee)
+        entry = self.state.channel(entry.channel_id)
+        if entry.status is ChannelStatus.ABSENT:
+            raise error_of(answer)
+        return entry
+
     def top_up(self, channel_id: ChannelId, amount: int) -> TopUp:
         """Add to a channel's deposit. Takes a close request back."""
         top_up = self.wallet.top_up(channel_id, amount)
@@ -133,7 +172,9 @@ class Payer:
         then.
 
         ``url`` is an address of the payee that has to be paid for; without it, the last one that
-        the channel was used for. Raises the payee's refusal; then :meth:`request_close` helps.
+        the channel was used for. Raises the payee's refusal, and :class:`NotConfirmed` if the chain
+        does not say what the payee says; then :meth:`request_close` helps. Without a node the
+        payee's word is all there is.
         """
         from channelpay.payer.httpx import close_client, run_bare
 
@@ -149,7 +190,7 @@ class Payer:
             closed = run_bare(client, target, steps)
         self.state.refuse(channel_id, ChannelFinalized.code)
         if self._connection is not None:
-            self.wallet.refresh(entry.channel.payee)
+            self.wallet.see_closed(entry, closed.transaction_hash)
         return closed
 
     def request_close(self, channel_id: ChannelId) -> int:
@@ -164,7 +205,18 @@ class Payer:
         """The channels that :meth:`withdraw` works for now."""
         return self.wallet.withdrawable()
 
+    def sign_by_hand(self, channel_id: ChannelId, cumulative_amount: int) -> Voucher:
+        """A voucher for so much in all, apart from any request: whoever holds it can have the payee
+        paid. Raises what :meth:`~channelpay.payer.state.PayerState.sign_by_hand` raises.
+        """
+        return self.state.sign_by_hand(channel_id, cumulative_amount, self._sign)
+
     # --- for the adapters --------------------------------------------------------------------
+
+    def purchase(self, url: str) -> AbstractContextManager[Purchase]:
+        """What a command buys at ``url``; one that was killed is continued by the next."""
+        folder = self._books.with_name(f"{self._books.name}-purchases")
+        return purchase_of(folder, self.address, url)
 
     def session(self, url: str, idempotency_key: str | None = None) -> PaymentSession:
         """One request's payment; an adapter drives it: see :mod:`channelpay.payer.steps`."""
@@ -174,33 +226,28 @@ class Payer:
         """Do what a session asks of the chain; other steps are the adapter's own."""
         if isinstance(step, Open):
             request = step.request
+            gas = GasChoice.of(request, self._gasless)
             self.wallet.open_unless_usable(
-                request.recipient, request.currency, step.deposit, step.url
+                request.recipient, request.currency, step.deposit, step.url, gas
             )
         elif isinstance(step, Add):
-            self.wallet.top_up(step.channel_id, step.amount, step.deposit)
+            gas = OWN if step.request is None else GasChoice.of(step.request, self._gasless)
+            self.wallet.top_up(step.channel_id, step.amount, step.deposit, gas)
+        elif isinstance(step, Look):
+            # What was paid for is not to be lost because the node is: the next request looks again.
+            with suppress(NetworkError):
+                self.wallet.refresh(step.payee)
+
+    def _can_sign(self, entry: PayerChannel) -> bool:
+        return self._session_keys.can_sign(entry.deployment, entry.channel)
 
     def _sign(self, entry: PayerChannel, amount: int) -> Voucher:
         place = (entry.deployment, entry.channel.signer)
         signer = self._signers.get(place)
         if signer is None:
-            signer = self._signers[place] = self._signer_of(entry)
+            signer = self._session_keys.signer_of(entry.deployment, entry.channel)
+            self._signers[place] = signer
         return signer.sign(entry.channel_id, amount)
-
-    def _signer_of(self, entry: PayerChannel) -> VoucherSigner:
-        """Raises :class:`ConfigError` for a channel that was opened with a key of somebody else's
-        making.
-        """
-        if entry.channel.authorized_signer == ZERO_ADDRESS:
-            return VoucherSigner(entry.deployment, self._secret)
-        signer = self._session_keys.signer(entry.deployment, entry.channel)
-        if signer.address != entry.channel.authorized_signer:
-            raise ConfigError(
-                f"the vouchers of {to_hex(entry.channel_id)} are signed by another program's key",
-                hint="Pay with the program that opened it, or take the deposit back: channelpay"
-                " channel close --request",
-            )
-        return signer
 
     def _connected(self) -> Wallet:
         from eth_account import Account
@@ -218,13 +265,33 @@ class Payer:
             connection = connect(connection, expected_chain_id=self._chain_id)
         elif self._chain_id is not None:
             connection.require_chain(self._chain_id)
-        account = Account.from_key(self._secret)
+        account = self._account
+        if isinstance(account, bytes):
+            account = Account.from_key(account)
         return Wallet(
             connection, account, self._contract, self.state, self._session_keys, self._policy
         )
 
     def __repr__(self) -> str:
         return f"Payer(0x{self.address.hex()})"
+
+
+def _address_of(account: TransactionSigner | bytes) -> Address:
+    if isinstance(account, bytes):
+        return VoucherSigner(Deployment(0, ZERO_ADDRESS), account).address
+    return parse_address(account.address, "account")
+
+
+def _key_of(account: TransactionSigner | bytes) -> bytes:
+    if isinstance(account, bytes):
+        return account
+    key = getattr(account, "key", None)
+    if key is None:
+        raise ConfigError(
+            "this account does not give its key, so there is nothing to sign vouchers with",
+            hint="Give the session_keys of the account.",
+        )
+    return bytes(key)
 
 
 def canonical_contract() -> Address:

@@ -77,6 +77,16 @@ class Database:
             finally:
                 self._connection.execute("ROLLBACK")
 
+    def erase_deleted(self) -> None:
+        """Write the file anew, so that nothing of what was deleted is left in it or beside it.
+        Raises :class:`StoreUnavailable` while others use it.
+        """
+        with self._lock, self._translated():
+            self._connection.execute("VACUUM")
+            checkpoint = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if checkpoint[0]:
+                raise sqlite3.OperationalError("another program uses the books")
+
     @contextmanager
     def _translated(self) -> Iterator[None]:
         try:

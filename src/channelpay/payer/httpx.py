@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import time
 import uuid
-import zlib
-from collections.abc import AsyncGenerator, Generator, Iterator
+from collections.abc import AsyncGenerator, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import anyio
@@ -33,15 +33,8 @@ from channelpay.errors import (
     NetworkError,
 )
 from channelpay.payer.client import Payer
-from channelpay.payer.messages import (
-    Done,
-    advance,
-    answer_of,
-    bare_request,
-    has_problem,
-    httpx,
-    run,
-)
+from channelpay.payer.driver import Done, advance, check_length, keep, run, small_body
+from channelpay.payer.messages import answer_of, bare_request, has_problem, httpx
 from channelpay.payer.metering import MeteredResponse
 from channelpay.payer.origins import origin_of
 from channelpay.payer.records import PayerChannel
@@ -58,17 +51,16 @@ from channelpay.protocol.wire import (
     parse_challenges,
 )
 
-BODY_BYTES_MAX = 16 * 1024 * 1024
-"""A request may be sent more than once, so its body must be kept: up to this size."""
 CLOSE_ANSWER_SECONDS = 180.0
 ANSWER_SECONDS = 30.0
 MAY_HAVE_BEEN_CHARGED = (
-    "The payment may have been charged; the same command run again may pay once more."
+    "The payment may have been charged. The same command run again goes on with it and is not"
+    " charged twice; nor is a program's own request with the same Idempotency-Key."
 )
 REPEATS = 1
 """How often a request is repeated whose answer was lost after it was paid for."""
 REPEAT_AFTER_SECONDS = 0.5
-_ZLIB_OR_GZIP = 32 + zlib.MAX_WBITS
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 Result = TypeVar("Result")
 
@@ -223,23 +215,10 @@ async def _read_small_async(response: httpx.Response) -> None:
 
 def _replace_body(response: httpx.Response, raw: bytes) -> None:
     """Make a response as if it had come with this body, decoded."""
-    decoded = _decoded(raw, response.headers.pop("Content-Encoding", "identity").strip().lower())
-    kept = decoded if max(len(raw), len(decoded)) <= PROBLEM_BYTES_MAX else b""
-    response.stream = httpx.ByteStream(kept)
+    encoding = response.headers.pop("Content-Encoding", "identity")
+    response.stream = httpx.ByteStream(small_body(raw, encoding))
     response.is_closed = response.is_stream_consumed = False
     response.read()
-
-
-def _decoded(raw: bytes, encoding: str) -> bytes:
-    """At most one byte over the limit. httpx would decode all of a chunk at once, however much."""
-    if encoding == "identity":
-        return raw
-    if encoding not in {"gzip", "x-gzip", "deflate"}:
-        return b""
-    try:
-        return zlib.decompressobj(_ZLIB_OR_GZIP).decompress(raw, PROBLEM_BYTES_MAX + 1)
-    except zlib.error:
-        return b""
 
 
 def run_bare(client: httpx.Client, url: str, steps: Generator[Step, Any, Result]) -> Result:
@@ -276,16 +255,24 @@ def _read_redirect(response: httpx.Response) -> None:
         read_small(response)
 
 
+def unpaid(url: str) -> Answer:
+    """What a GET without a payment is answered, after redirects; of the body, only a problem is
+    read.
+    """
+    with translated(url), _client(follow_redirects=True, timeout=ANSWER_SECONDS) as client:
+        return _answer_to(client, client.build_request("GET", url))
+
+
+def run_bare_alone(url: str, steps: Generator[Step, Any, Result]) -> Result:
+    """:func:`run_bare` with a client for this one session."""
+    with _client(timeout=ANSWER_SECONDS) as client:
+        return run_bare(client, url, steps)
+
+
 def asked_by(url: str) -> list[SessionRequest]:
     """What a URL asks to be paid, without paying; empty if nothing of our kind."""
-    with (
-        translated(url),
-        _client(follow_redirects=True, timeout=ANSWER_SECONDS) as client,
-        client.stream("GET", url) as response,
-    ):
-        pass
     requests = []
-    for challenge in parse_challenges(response.headers.get_list("WWW-Authenticate")):
+    for challenge in parse_challenges(unpaid(url).challenges):
         if (challenge.method, challenge.intent) == (METHOD, INTENT):
             with suppress(InputError):
                 requests.append(SessionRequest.decode(challenge.request))
@@ -293,20 +280,23 @@ def asked_by(url: str) -> list[SessionRequest]:
 
 
 @contextmanager
-def paid_get(payer: Payer, url: str) -> Iterator[httpx.Response]:
-    """GET a URL, and pay; the body is left to be streamed. If the answer is lost, the request is
-    repeated with its own Idempotency-Key: what was charged already is not charged again.
+def paid_get(
+    payer: Payer, url: str, key: str | None = None, headers: Mapping[str, str] = NO_HEADERS
+) -> Iterator[httpx.Response]:
+    """GET a URL with these headers, and pay; the body is left to be streamed. If the answer is
+    lost, the request is repeated with its Idempotency-Key, ``key`` or one of its own: what was
+    charged already is not charged again.
     """
     with translated(url, payer), paying_client(payer) as client:
-        response = _repeated(client, url)
+        client.headers.update(headers)
+        response = _repeated(client, url, key or str(uuid.uuid4()))
         try:
             yield response
         finally:
             response.close()
 
 
-def _repeated(client: httpx.Client, url: str) -> httpx.Response:
-    key = str(uuid.uuid4())
+def _repeated(client: httpx.Client, url: str, key: str) -> httpx.Response:
     for _ in range(REPEATS):
         try:
             return _streamed_get(client, url, key)
@@ -333,6 +323,11 @@ def _was_paid(error: httpx.RequestError) -> bool:
 
 def _carried_payment(request: httpx.Request) -> bool:
     return str(request.headers.get("Authorization", "")).startswith("Payment ")
+
+
+def is_final(response: httpx.Response) -> bool:
+    """Whether the payee itself answered, so that nothing of a purchase is left to wait for."""
+    return is_answered(answer_of(response, str(response.url)))
 
 
 def error_of_response(response: httpx.Response, payer: Payer | None = None) -> ChannelPayError:
@@ -403,51 +398,30 @@ def _answer_to(client: httpx.Client, request: httpx.Request) -> Answer:
                 read_small(response)
         finally:
             response.close()
-    return answer_of(response, url)
+    return answer_of(response, str(response.url))
 
 
 def _keep_body(request: httpx.Request) -> None:
     if isinstance(request.stream, httpx.ByteStream):
         return
-    _check_length(request)
+    check_length(request.headers.get("Content-Length"))
     kept = bytearray()
     stream = request.stream
     if not isinstance(stream, httpx.SyncByteStream):
         raise InputError("an asynchronous body needs an asynchronous client")
     for chunk in stream:
-        _keep_chunk(kept, chunk)
+        keep(kept, chunk)
     request.stream = httpx.ByteStream(bytes(kept))
 
 
 async def _keep_body_async(request: httpx.Request) -> None:
     if isinstance(request.stream, httpx.ByteStream):
         return
-    _check_length(request)
+    check_length(request.headers.get("Content-Length"))
     kept = bytearray()
     stream = request.stream
     if not isinstance(stream, httpx.AsyncByteStream):
         raise InputError("a blocking body needs a blocking client")
     async for chunk in stream:
-        _keep_chunk(kept, chunk)
+        keep(kept, chunk)
     request.stream = httpx.ByteStream(bytes(kept))
-
-
-def _check_length(request: httpx.Request) -> None:
-    """Refuse before anything is read where the size is known."""
-    length = request.headers.get("Content-Length", "0")
-    if length.isdigit() and int(length) > BODY_BYTES_MAX:
-        raise _too_large()
-
-
-def _keep_chunk(kept: bytearray, chunk: bytes) -> None:
-    kept += chunk
-    if len(kept) > BODY_BYTES_MAX:
-        raise _too_large()
-
-
-def _too_large() -> InputError:
-    return InputError(
-        f"the body is over {BODY_BYTES_MAX} bytes: it may have to be sent twice, and is kept until"
-        " then",
-        hint="Send a smaller body.",
-    )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from channelpay.errors import BudgetExceeded
+from channelpay.payer.budgets import Budget, LimitKind, over_limit
+from channelpay.payer.origins import origin_of
 from channelpay.protocol.types import Address
 from channelpay.protocol.wire import SessionRequest
 
@@ -24,7 +27,8 @@ class Limits:
     opened or topped up without asking; zero: none is. ``deposit`` is what such a channel is opened
     with (else what the site suggests, capped by ``deposit_max``), ``top_up`` what is added when it
     is used up; zero: nothing is. ``total_max`` limits what all channels of this payer, token and
-    chain promise together, as long as its books are kept.
+    chain promise together, as long as its books are kept; ``day_max`` what they promise in a day
+    of UTC, and ``origin_day_max`` what they promise in it to one origin.
 
     A payee that takes a payment and serves nothing gets at most that limit for it, and once more
     for each repeat of a request whose answer was lost. Metered responses that come at the same time
@@ -39,6 +43,8 @@ class Limits:
     total_max: int | None = None
     metered_max: int | None = None
     ahead: int | None = None
+    day_max: int | None = None
+    origin_day_max: int | None = None
 
     def cost_max(self, request: SessionRequest) -> int:
         """What one response to this offer may cost."""
@@ -50,12 +56,22 @@ class Limits:
         """Raises :class:`BudgetExceeded` where the least voucher would be over the limit."""
         price, limit = least_promise(request), self.cost_max(request)
         if price > limit:
-            what = "one unit of the response" if is_metered(request) else "the request"
-            raise BudgetExceeded(
-                f"{what} costs {price}, the limit is {limit} base units",
-                price=str(price),
-                limit=str(limit),
-            )
+            raise over_limit(LimitKind.REQUEST, price, limit)
+
+    def budget_at(self, url: str) -> Budget:
+        """The limits that hold over all requests, for one to this URL."""
+        return Budget(origin_of(url), self.origin_day_max, self.day_max, self.total_max)
+
+    def lifted(self, price: int) -> Self:
+        """The same for a request of this price that was confirmed."""
+        return replace(
+            self,
+            price_max=max(self.price_max, price),
+            metered_max=None if self.metered_max is None else max(self.metered_max, price),
+            day_max=None,
+            origin_day_max=None,
+            total_max=None,
+        )
 
     def set_aside(self, request: SessionRequest, room: int) -> int:
         """What a response is promised before it begins, on a channel that has ``room`` for it."""

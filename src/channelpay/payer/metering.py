@@ -23,6 +23,7 @@ from channelpay.errors import (
     NetworkError,
     PaymentRefused,
 )
+from channelpay.payer.budgets import Purse
 from channelpay.payer.limits import least_promise
 from channelpay.payer.offers import Offer, Terms, offer_of, present_top_ups
 from channelpay.payer.origins import check_transport
@@ -82,7 +83,15 @@ class MeteredResponse:
         self._ahead = head.reservation.price
         self._delivered = head.reservation.voucher.cumulative_amount
         self._is_settled = False
-        self.paid = Paid(head.reservation.channel_id, head.reservation.price, head.receipt)
+        self.paid: Paid = Paid(head.reservation.channel_id, head.reservation.price, head.receipt)
+
+    @property
+    def promise(self) -> str:
+        """What to say of a body that breaks off."""
+        return (
+            "the response was metered: it was cut off when it had been promised"
+            f" {self.paid.cost} base units, and may have needed more"
+        )
 
     # --- what comes --------------------------------------------------------------------------
 
@@ -205,7 +214,7 @@ class MeteredResponse:
             price,
             self._terms.sign,
             delta=self._offer.request.min_voucher_delta,
-            total_max=self._offer.limits.total_max,
+            budget=self._offer.limits.budget_at(self._url),
             limit=self._limit,
             instead_of=held,
         )
@@ -222,8 +231,8 @@ class MeteredResponse:
                 if fundings := self._state.fundings(channel_id):
                     raise not_confirmed(fundings[-1])
                 raise NetworkError("a top-up of the channel was not confirmed in time")
-            deposit = self._state.channel(channel_id).deposit
-            yield Add(channel_id, self._top_up_for(deposit, shortfall), deposit)
+            entry = self._state.channel(channel_id)
+            yield Add(channel_id, self._top_up_for(entry, shortfall), entry.deposit)
             if self._shortfall(need) > 0:
                 yield Wait(FUNDING_POLL_SECONDS)
         is_known = need.deposit >= self._state.channel(channel_id).deposit
@@ -234,9 +243,11 @@ class MeteredResponse:
         others = self._others()
         return self._least(others, need) - others.room
 
-    def _top_up_for(self, deposit: int, shortfall: int) -> int:
+    def _top_up_for(self, entry: PayerChannel, shortfall: int) -> int:
+        limits, growth = self._offer.limits, entry.deposit + shortfall - entry.signed
         try:
-            return self._offer.limits.top_up_for(deposit, shortfall)
+            self._state.check_budget(Purse.of(entry), limits.budget_at(self._url), growth)
+            return limits.top_up_for(entry.deposit, shortfall)
         except BudgetExceeded as error:
             raise self._stopped(error.detail) from error
 
@@ -274,7 +285,7 @@ class MeteredResponse:
         entry = self._state.channel(self._reservation.channel_id)
         for challenge in parse_challenges(answer.challenges):
             try:
-                offer = offer_of(self._terms, challenge)
+                offer = offer_of(self._terms, challenge, self._url)
             except ChannelPayError:
                 continue
             if offer is not None and offer.is_from_payee_of(entry):
@@ -304,8 +315,11 @@ class MeteredResponse:
 
     def _stopped(self, why: str) -> BudgetExceeded:
         """What ends a response that would go on costing."""
+        others = self._others().in_flight
+        beside = f" (and what others were promised beside it, {others})" if others else ""
         return BudgetExceeded(
-            f"the response was stopped when it had cost up to {self.paid.cost} base units: {why}",
+            f"the response was stopped when it had cost up to {self.paid.cost} base units{beside}:"
+            f" {why}",
             hint="Raise the limit, if more of it is worth that to you.",
             paid=str(self.paid.cost),
             limit=str(self._limit),

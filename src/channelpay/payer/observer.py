@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 from channelpay.chain.connection import Connection
 from channelpay.chain.contract import Erc20, PaymentChannelsContract
 from channelpay.chain.events import ChannelOpened, EventFilter, EventReader, ToppedUp, events_in
+from channelpay.chain.funding import is_used
 from channelpay.chain.types import TransactionReceipt
 from channelpay.errors import InputError
 from channelpay.payer.records import ETHER, Funding, PayerChannel, Token, TopUp
@@ -14,6 +16,7 @@ from channelpay.payer.state import PayerState
 from channelpay.protocol.types import (
     NATIVE,
     Address,
+    ChannelId,
     ChannelState,
     ChannelStatus,
     Deployment,
@@ -62,9 +65,28 @@ class Observer:
         for deployment, entries in by_contract.items():
             contract = self.contract_at(deployment)
             self._learn_grace(entries[0])
+            over = self._over(entries)
             states = contract.states(entry.channel for entry in entries)
             for entry, state in zip(entries, states, strict=True):
+                opened = entry.authorized is not None and state.status is not ChannelStatus.ABSENT
+                if opened or entry.channel_id in over:
+                    self._state.signed.end(entry.channel_id)
                 self._adopt(contract, entry, state)
+
+    def _over(self, entries: Sequence[PayerChannel]) -> set[ChannelId]:
+        """The channels whose signed funding was used, or has ended, as of now: what the chain says
+        of them after this has it.
+        """
+        over, now = set(), None
+        for entry in entries:
+            funding = self._state.signed.of(entry.channel_id)
+            if funding is None:
+                continue
+            now = self.chain_time() if now is None else now
+            authorization, token = funding.signed.authorization, entry.channel.token
+            if now > funding.ends_at or is_used(self._connection, authorization, token):
+                over.add(entry.channel_id)
+        return over
 
     def _unfinished(self, payee: Address | None) -> list[PayerChannel]:
         """The channels on this chain that are not finalized, all or those of one payee."""

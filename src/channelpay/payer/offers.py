@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 from channelpay.errors import BudgetExceeded, ConfigError, WrongChain
+from channelpay.payer.budgets import Confirm, never
 from channelpay.payer.limits import Limits, is_metered
+from channelpay.payer.origins import origin_of
 from channelpay.payer.records import PayerChannel, Sign
 from channelpay.payer.state import PayerState
 from channelpay.payer.steps import Answer, Send, Step
@@ -26,20 +28,48 @@ from channelpay.protocol.wire import (
 
 
 @dataclass(frozen=True, slots=True)
+class Allowed:
+    """Who may be paid at all; None: anyone. ``contracts`` are trusted beside the payer's own, for
+    channels that are open. Origins are like ``https://site.example``.
+    """
+
+    contracts: frozenset[Address] = frozenset()
+    payees: frozenset[Address] | None = None
+    origins: frozenset[str] | None = None
+
+    def check(self, request: SessionRequest, url: str) -> None:
+        """Raises :class:`BudgetExceeded` for a payee or an origin that is not listed."""
+        origin = origin_of(url)
+        if self.origins is not None and origin not in map(origin_of, self.origins):
+            raise _not_listed(f"the origin {origin}")
+        if self.payees is not None and request.recipient not in self.payees:
+            raise _not_listed(f"the payee {checksum_address(request.recipient)}")
+
+
+@dataclass(frozen=True, slots=True)
 class Terms:
     """On whose behalf, and within which limits a session pays.
 
-    ``chain_id`` asks the node; it is called only when no open channel settles the question.
-    ``only_chain_id`` is the one chain on which to pay, None for any.
+    ``can_sign`` says whether we have a channel's key: another program of the same account may have
+    opened it. ``chain_id`` asks the node; it is called only when no open channel settles the
+    question. ``only_chain_id`` is the one chain on which to pay, None for any. ``confirm`` is asked
+    before a limit is passed.
     """
 
     payer: Address
     contract: Address
     limits: Mapping[Address, Limits]
     sign: Sign = field(repr=False)
+    can_sign: Callable[[PayerChannel], bool]
     chain_id: Callable[[], int]
     allow_plain_http: bool = False
     only_chain_id: int | None = None
+    allowed: Allowed = Allowed()
+    confirm: Confirm = never
+
+    def lifted(self, token: Address, price: int) -> Self:
+        """The same for a request of this price that was confirmed."""
+        return replace(self, limits={**self.limits, token: self.limits[token].lifted(price)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +107,10 @@ class Offer:
         return Credential(self.challenge, payload, source).to_header()
 
 
-def offer_of(terms: Terms, challenge: Challenge) -> Offer | None:
-    """None for another method or intent. Raises :class:`InputError` for a malformed one,
-    :class:`WrongChain`, :class:`ConfigError` and :class:`BudgetExceeded` if chain, contract or
-    limits forbid it.
+def offer_of(terms: Terms, challenge: Challenge, url: str) -> Offer | None:
+    """What a challenge of ``url`` offers; None for another method or intent. Raises
+    :class:`InputError` for a malformed one, :class:`WrongChain`, :class:`ConfigError` and
+    :class:`BudgetExceeded` if chain, contract, lists or limits forbid it.
     """
     if (challenge.method, challenge.intent) != (METHOD, INTENT):
         return None
@@ -91,12 +121,13 @@ def offer_of(terms: Terms, challenge: Challenge) -> Offer | None:
             f" {terms.only_chain_id} is meant",
             hint="If you want to pay there, choose its network with --network.",
         )
-    if request.deployment.contract != terms.contract:
+    if request.deployment.contract not in {terms.contract, *terms.allowed.contracts}:
         raise ConfigError(
             f"the site takes payments through the contract"
             f" {checksum_address(request.deployment.contract)}, which is not the trusted one",
             hint="Check who runs that contract before you name it with --contract.",
         )
+    terms.allowed.check(request, url)
     limits = terms.limits.get(request.currency)
     if limits is None:
         raise BudgetExceeded(
@@ -121,6 +152,13 @@ def present_top_ups(
             return answer
         state.record_presented(top_up)
     return None
+
+
+def _not_listed(whom: str) -> BudgetExceeded:
+    return BudgetExceeded(
+        f"{whom} is not among those that may be paid",
+        hint="Add it to your list if you want to pay there. Nothing was signed.",
+    )
 
 
 def _token_name(token: Address) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
+from channelpay.payer.signed_fundings import SignedFunding
 from channelpay.protocol.types import (
     NATIVE,
     Address,
@@ -28,6 +29,7 @@ class PayerChannel:
     counts the requests that it has not answered since ``unanswered_since`` (Unix seconds).
     ``open_transaction`` is the hash (32 bytes), once it is known; the open is in no block before
     ``first_block``. ``grace_seconds`` is that of the contract, 0 while it is not known.
+    ``authorized`` opens an absent channel once its payee is shown it.
     """
 
     channel_id: ChannelId
@@ -52,6 +54,7 @@ class PayerChannel:
     unanswered: int = 0
     unanswered_since: int = 0
     grace_seconds: int = 0
+    authorized: SignedFunding | None = None
 
     @classmethod
     def planned(
@@ -64,12 +67,8 @@ class PayerChannel:
     @property
     def is_usable(self) -> bool:
         """Whether vouchers of this channel can pay its payee."""
-        return self.status is ChannelStatus.OPEN and self.refused is None
-
-    @property
-    def promised(self) -> int:
-        """What the payee can take at most: after the end only what it took counts."""
-        return self.settled if self.status is ChannelStatus.FINALIZED else self.signed
+        is_there = self.status is ChannelStatus.OPEN or self.authorized is not None
+        return is_there and self.refused is None
 
     @property
     def room(self) -> int:

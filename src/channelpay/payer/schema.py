@@ -91,4 +91,69 @@ MIGRATIONS = (
         "ALTER TABLE submitted RENAME TO fundings",
         "CREATE INDEX fundings_by_channel ON fundings (channel_id)",
     ),
+    (
+        """CREATE TABLE spending (
+            payer BLOB NOT NULL CHECK (length(payer) = 20),
+            chain_id INTEGER NOT NULL,
+            token BLOB NOT NULL CHECK (length(token) = 20),
+            origin TEXT NOT NULL,
+            day INTEGER NOT NULL,
+            promised BLOB NOT NULL CHECK (length(promised) = 16),
+            paid BLOB NOT NULL CHECK (length(paid) = 16),
+            allowed BLOB NOT NULL CHECK (length(allowed) = 16),
+            PRIMARY KEY (payer, chain_id, token, day, origin)
+        ) STRICT, WITHOUT ROWID""",
+        # What channels cost that the books know no more: no identity, for a total needs none.
+        """CREATE TABLE forgotten (
+            payer BLOB NOT NULL CHECK (length(payer) = 20),
+            chain_id INTEGER NOT NULL,
+            token BLOB NOT NULL CHECK (length(token) = 20),
+            settled BLOB NOT NULL CHECK (length(settled) = 16)
+        ) STRICT""",
+        """CREATE TRIGGER forget_channel AFTER DELETE ON channels WHEN old.status = 'finalized'
+        BEGIN
+            INSERT INTO forgotten VALUES (old.payer, old.chain_id, old.token, old.settled);
+        END""",
+    ),
+    # Who holds it: a reservation ends with its program.
+    ("ALTER TABLE reservations ADD COLUMN owner TEXT NOT NULL DEFAULT ''",),
+    # When the books learned of an end, so that what is older can be forgotten.
+    (
+        """CREATE TABLE finalized (
+            channel_id BLOB PRIMARY KEY REFERENCES channels ON DELETE CASCADE,
+            seen_at INTEGER NOT NULL
+        ) STRICT""",
+        """INSERT INTO finalized SELECT channel_id, CAST(strftime('%s', 'now') AS INTEGER)
+            FROM channels WHERE status = 'finalized'""",
+        """CREATE TRIGGER note_finalized AFTER UPDATE OF status ON channels
+        WHEN new.status = 'finalized' AND old.status <> 'finalized'
+        BEGIN
+            INSERT OR REPLACE INTO finalized
+            VALUES (new.channel_id, CAST(strftime('%s', 'now') AS INTEGER));
+        END""",
+        """CREATE TRIGGER note_found_finalized AFTER INSERT ON channels
+        WHEN new.status = 'finalized'
+        BEGIN
+            INSERT INTO finalized
+            VALUES (new.channel_id, CAST(strftime('%s', 'now') AS INTEGER));
+        END""",
+    ),
+    # Opens and top-ups that a payee may send.
+    (
+        """CREATE TABLE signed_fundings (
+            channel_id BLOB PRIMARY KEY REFERENCES channels ON DELETE CASCADE,
+            method TEXT NOT NULL,
+            amount BLOB NOT NULL CHECK (length(amount) = 16),
+            ends_at INTEGER NOT NULL,
+            salt BLOB NOT NULL,
+            signature BLOB NOT NULL
+        ) STRICT""",
+    ),
+    # Who is at an open or a top-up: nobody waits for a program that is gone.
+    (
+        """CREATE TABLE funders (
+            channel_id BLOB PRIMARY KEY REFERENCES channels ON DELETE CASCADE,
+            owner TEXT NOT NULL
+        ) STRICT""",
+    ),
 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from typing import Any
 
 from channelpay.errors import (
@@ -17,26 +18,33 @@ from channelpay.errors import (
     BudgetExceeded,
     ChainReverted,
     ChannelPayError,
+    ConfigError,
+    IdempotencyKeyReused,
     InputError,
     NetworkError,
     WrongChain,
 )
+from channelpay.payer.budgets import Purse, Question
 from channelpay.payer.doubt import ask, learn
+from channelpay.payer.gasless import is_carried, present_top_up
+from channelpay.payer.limits import least_promise
 from channelpay.payer.metering import Head, MeteredResponse, is_genuine
 from channelpay.payer.offers import Offer, Terms, offer_of, present_top_ups
 from channelpay.payer.origins import check_transport, origin_of
 from channelpay.payer.records import PayerChannel, Reservation
 from channelpay.payer.refusals import not_confirmed
 from channelpay.payer.state import PayerState
-from channelpay.payer.steps import Add, Answer, Open, Paid, Send, Step, Wait
+from channelpay.payer.steps import Add, Answer, Look, Open, Paid, Send, Step, Wait
 from channelpay.protocol.sse import MEDIA_TYPE
-from channelpay.protocol.types import ChannelId, Voucher
+from channelpay.protocol.text import checksum_address
+from channelpay.protocol.types import ChannelId, ChannelStatus, Voucher
 from channelpay.protocol.wire import (
     Challenge,
     OpenPayload,
     Payload,
     Receipt,
     SessionRequest,
+    SignedOpenPayload,
     VoucherPayload,
     parse_challenges,
 )
@@ -46,6 +54,7 @@ DEADLINE_SECONDS = 180.0
 RETRY_AFTER_SECONDS = 1.0
 """How long to wait where the payee does not say."""
 FUNDING_POLL_SECONDS = 0.1
+FUNDING_LOOK_SECONDS = 2.0
 
 _NO_ANSWER = frozenset({502, 503, 504})
 _CHANNEL_IS_GONE = frozenset({"channel-closing", "channel-finalized", "channel-not-found"})
@@ -68,7 +77,7 @@ class PaymentSession:
         idempotency_key: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._terms = terms
+        self._terms = self._terms_of_payer = terms
         self._state = state
         self._url = url
         self._key = idempotency_key or str(uuid.uuid4())
@@ -77,6 +86,7 @@ class PaymentSession:
         self._offer: Offer | None = None
         self._reservation: Reservation | None = None
         self._asked_to_open = False
+        self._is_led_elsewhere = False
         self._is_short = False
         self._is_answered = False
         self._share = 0
@@ -94,6 +104,7 @@ class PaymentSession:
             answer = yield from self._first_attempt()
             while (offer := (yield from self._next_offer(answer))) is not None:
                 answer = yield from self._attempt(offer)
+            yield from self._look()
             return self._conclude(answer)
         finally:
             self._release()
@@ -113,6 +124,10 @@ class PaymentSession:
 
     def _attempt(self, offer: Offer) -> Generator[Step, Any, Answer]:
         check_transport(self._url, allow_plain_http=self._terms.allow_plain_http)
+        self._terms.allowed.check(offer.request, self._url)
+        if offer.limits is not self._terms.limits.get(offer.request.currency):
+            # They were lifted for another URL, which led here.
+            offer = self._offer_of(offer.challenge) or offer
         self._offer = offer
         reservation = yield from self._reserve(offer)
         entry = self._state.channel(reservation.channel_id)
@@ -142,6 +157,15 @@ class PaymentSession:
         return (yield from self._reserve(offer))
 
     def _reserve(self, offer: Offer) -> Generator[Step, Any, Reservation]:
+        """Set the price aside, within the budgets or with leave to go beyond them."""
+        try:
+            return (yield from self._set_aside(offer))
+        except BudgetExceeded as refusal:
+            self._ask_leave([(refusal, offer.challenge)])
+        self._offer = replace(offer, limits=self._terms.limits[offer.request.currency])
+        return (yield from self._set_aside(self._offer))
+
+    def _set_aside(self, offer: Offer) -> Generator[Step, Any, Reservation]:
         """Set the price aside on a channel that covers it; have one funded if there is none."""
         held = self._reservation
         if held is not None and not self._is_short and self._answers(held, offer):
@@ -167,7 +191,8 @@ class PaymentSession:
         """What to set aside for the request."""
         if not offer.is_metered:
             return offer.request.amount
-        return max(offer.limits.set_aside(offer.request, entry.room), self._share)
+        room = self._state.room(entry, offer.limits.budget_at(self._url))
+        return max(offer.limits.set_aside(offer.request, room), self._share)
 
     def _try_reserve(self, offer: Offer, entry: PayerChannel) -> Reservation | None:
         try:
@@ -176,7 +201,7 @@ class PaymentSession:
                 self._price(offer, entry),
                 self._terms.sign,
                 delta=offer.request.min_voucher_delta,
-                total_max=offer.limits.total_max,
+                budget=offer.limits.budget_at(self._url),
                 limit=offer.cost_max if offer.is_metered else None,
                 instead_of=self._reservation,
             )
@@ -185,10 +210,17 @@ class PaymentSession:
 
     def _fund(self, offer: Offer, entry: PayerChannel | None) -> Generator[Step, Any, None]:
         """Ask for an open or a top-up, or wait for whoever is at it."""
-        request, limits = offer.request, offer.limits
+        request, limits, seen = offer.request, offer.limits, self._fundable(offer)
+        if request.deployment.contract != self._terms.contract:
+            raise ConfigError(
+                f"no channel at {checksum_address(request.deployment.contract)} can pay, and it is"
+                " not the contract at which deposits are made",
+                hint="Name it with --contract to open or top up a channel there.",
+            )
         if entry is None:
             deposit = limits.deposit_for(request)
             self._check_chain(request)
+            self._check_budget(offer, least_promise(request))
             self._asked_to_open = True
             yield Open(request, deposit, self._url)
         else:
@@ -196,13 +228,45 @@ class PaymentSession:
             needed = entry.next_cumulative(price, request.min_voucher_delta)
             shortfall = needed - entry.deposit
             if shortfall > 0:
+                self._check_budget(offer, needed - entry.signed)
                 amount = limits.top_up_for(entry.deposit, shortfall)
-                yield Add(entry.channel_id, amount, entry.deposit)
+                yield Add(entry.channel_id, amount, entry.deposit, request)
+                yield from present_top_up(self._terms, self._state, offer, entry, self._paused)
         current = self._channel_for(offer)
         if current is None or not self._is_covered(offer, current):
-            yield from self._wait_for_funding(offer)
+            yield from self._wait_for_funding(offer, seen)
 
-    def _wait_for_funding(self, offer: Offer) -> Generator[Step, Any, None]:
+    def _look(self) -> Generator[Step, Any, None]:
+        """Whether a channel was opened is what the chain says, not the payee that was to do it."""
+        if self._reservation is not None:
+            entry = self._state.channel(self._reservation.channel_id)
+            if entry.authorized is not None:
+                yield Look(entry.channel.payee)
+
+    def _paused(self, answer: Answer) -> Generator[Step, Any, bool]:
+        """Wait as the answer asks; False if it does not, or for too long."""
+        seconds = answer.retry_after_seconds or RETRY_AFTER_SECONDS
+        if not asks_to_wait(answer) or self._clock() + seconds > self._deadline:
+            return False
+        yield Wait(seconds)
+        return True
+
+    def _check_budget(self, offer: Offer, amount: int) -> None:
+        """Nothing is deposited for a payment that would then be refused."""
+        request = offer.request
+        purse = Purse(self._terms.payer, request.deployment.chain_id, request.currency)
+        self._state.check_budget(purse, offer.limits.budget_at(self._url), amount)
+
+    def _fundable(self, offer: Offer) -> list[tuple[ChannelId, ChannelStatus, int]]:
+        """What another open or top-up changes in the books."""
+        return [(one.channel_id, one.status, one.deposit) for one in self._channels_to(offer)]
+
+    def _wait_for_funding(
+        self, offer: Offer, seen: list[tuple[ChannelId, ChannelStatus, int]]
+    ) -> Generator[Step, Any, None]:
+        """Wait for whoever is at it. The books say when it is done; the chain is asked seldom, for
+        many may wait for one.
+        """
         if self._clock() >= self._deadline:
             for entry in self._channels_to(offer):
                 if fundings := self._state.fundings(entry.channel_id):
@@ -211,7 +275,12 @@ class PaymentSession:
                 "no channel that covers the price became available in time",
                 hint="Look at your channels with: channelpay channel list",
             )
-        yield Wait(FUNDING_POLL_SECONDS)
+        ask_at = self._clock() + FUNDING_LOOK_SECONDS
+        while self._clock() < ask_at and self._fundable(offer) == seen:
+            yield Wait(FUNDING_POLL_SECONDS)
+            current = self._channel_for(offer)
+            if current is not None and self._is_covered(offer, current):
+                return
 
     # --- answers -----------------------------------------------------------------------------
 
@@ -219,10 +288,14 @@ class PaymentSession:
         """The offer to answer next, or None if ``answer`` is final."""
         if answer.url != self._url:
             self._follow(answer)
+        if self._has_other_key(answer):
+            return self._offer
         if self._reservation is None:
             return self._choose(answer) if answer.status == 402 else None
         if asks_to_wait(answer):
-            return (yield from self._pause(answer))
+            if not (yield from self._paused(answer)):
+                return None
+            return self._choose(answer) if answer.challenges else self._offer
         channel_id = self._reservation.channel_id
         if answer.status in {402, 410} and self._learn(answer, channel_id):
             return self._choose(answer)
@@ -232,19 +305,26 @@ class PaymentSession:
         return None
 
     def _follow(self, answer: Answer) -> None:
-        """A redirect led elsewhere; to be paid there is another purchase, at that place."""
+        """A redirect led elsewhere; to be paid there is another purchase, at that place. Its key is
+        the same whenever the request is repeated.
+        """
+        leaves_origin = origin_of(answer.url) != origin_of(self._url)
         self._url = answer.url
+        self._is_led_elsewhere = True
+        self._terms = self._terms_of_payer
         if answer.status in {402, 409, 410}:
             self._release()
             self._share = 0
-            self._key = str(uuid.uuid4())
+        if leaves_origin:
+            self._key = following_key(self._key, self._url)
 
-    def _pause(self, answer: Answer) -> Generator[Step, Any, Offer | None]:
-        seconds = answer.retry_after_seconds or RETRY_AFTER_SECONDS
-        if self._clock() + seconds > self._deadline:
-            return None
-        yield Wait(seconds)
-        return self._choose(answer) if answer.challenges else self._offer
+    def _has_other_key(self, answer: Answer) -> bool:
+        """Whether another key can help: the redirect itself may have been bought with this one."""
+        if answer.code != IdempotencyKeyReused.code or not self._is_led_elsewhere:
+            return False
+        self._is_led_elsewhere = False
+        self._key = following_key(self._key, self._url)
+        return True
 
     def _learn(self, answer: Answer, channel_id: ChannelId) -> bool:
         """Take in why the payee refused; False if another attempt cannot help."""
@@ -362,7 +442,7 @@ class PaymentSession:
         """What this origin asked for before, if a channel can pay that at once."""
         challenge = self._state.challenge(origin_of(self._url))
         try:
-            offer = None if challenge is None else offer_of(self._terms, challenge)
+            offer = None if challenge is None else self._offer_of(challenge)
         except ChannelPayError:
             return None
         entry = None if offer is None else self._channel_for(offer)
@@ -375,27 +455,44 @@ class PaymentSession:
         """
         offers, refusals = self._offers(parse_challenges(answer.challenges))
         if not offers:
-            if refusals:
-                raise refusals[0]
-            return None
+            if not refusals:
+                return None
+            self._ask_leave(refusals)
+            return self._choose(answer)
         offer = self._preferred(offers)
         if offer.challenge.digest is None:
             self._state.remember_challenge(origin_of(self._url), offer.challenge, offer.expires_at)
         return offer
 
-    def _offers(self, challenges: list[Challenge]) -> tuple[list[Offer], list[ChannelPayError]]:
+    def _offer_of(self, challenge: Challenge) -> Offer | None:
+        return offer_of(self._terms, challenge, self._url)
+
+    def _offers(
+        self, challenges: list[Challenge]
+    ) -> tuple[list[Offer], list[tuple[ChannelPayError, Challenge]]]:
         offers, refusals = [], []
         for challenge in challenges:
             try:
-                offer = offer_of(self._terms, challenge)
+                offer = self._offer_of(challenge)
             except InputError:
                 continue
             except ChannelPayError as error:
-                refusals.append(error)
+                refusals.append((error, challenge))
                 continue
             if offer is not None:
                 offers.append(offer)
         return offers, refusals
+
+    def _ask_leave(self, refusals: list[tuple[ChannelPayError, Challenge]]) -> None:
+        """Have the limits lifted for this request; else raise a refusal, if possible one over which
+        could be asked.
+        """
+        refusal, challenge = max(refusals, key=lambda one: "kind" in one[0].context)
+        request = SessionRequest.decode(challenge.request)
+        question = Question.about(refusal, self._url, request)
+        if question is None or not self._terms.confirm(question):
+            raise refusal
+        self._terms = self._terms.lifted(request.currency, question.price)
 
     def _preferred(self, offers: list[Offer]) -> Offer:
         for offer in offers:
@@ -407,19 +504,24 @@ class PaymentSession:
 
     def _channel_for(self, offer: Offer) -> PayerChannel | None:
         """A usable channel to this payee, if possible one that covers the price."""
-        usable = [entry for entry in self._channels_to(offer) if entry.is_usable]
+        usable = [
+            entry
+            for entry in self._channels_to(offer)
+            if entry.is_usable and (entry.authorized is None or is_carried(offer, entry.authorized))
+        ]
         covering = (entry for entry in usable if self._is_covered(offer, entry))
         return next(covering, usable[0] if usable else None)
 
     def _channels_to(self, offer: Offer) -> list[PayerChannel]:
         request = offer.request
-        return self._state.channels_to(
+        found = self._state.channels_to(
             request.deployment,
             self._terms.payer,
             request.recipient,
             request.currency,
             beside=self._reservation,
         )
+        return [entry for entry in found if self._terms.can_sign(entry)]
 
     def _is_covered(self, offer: Offer, entry: PayerChannel) -> bool:
         return offer.is_covered_by(entry, self._price(offer, entry))
@@ -428,6 +530,11 @@ class PaymentSession:
         ours, theirs = self._terms.chain_id(), request.deployment.chain_id
         if ours != theirs:
             raise WrongChain(f"the site takes payments on chain {theirs}, the node serves {ours}")
+
+
+def following_key(key: str, url: str) -> str:
+    """The Idempotency-Key of what a redirect leads to, where the redirect had ``key``."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{key} {url}"))
 
 
 def is_answered(answer: Answer) -> bool:
@@ -442,8 +549,11 @@ def asks_to_wait(answer: Answer) -> bool:
 
 
 def payload_of(entry: PayerChannel, voucher: Voucher) -> Payload:
-    """The first request on a channel presents its open transaction."""
+    """The first request on a channel presents its open transaction, or has it opened."""
+    channel = entry.channel
+    if entry.authorized is not None:
+        signed = entry.authorized.signed
+        return SignedOpenPayload(signed, channel.salt, channel.authorized_signer, voucher)
     if entry.presented or entry.open_transaction is None:
         return VoucherPayload(voucher)
-    channel = entry.channel
     return OpenPayload(entry.open_transaction, channel.salt, channel.authorized_signer, voucher)

@@ -34,11 +34,21 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from channelpay.errors import AmountExceedsDeposit, BudgetExceeded, InputError, NotFound
+from channelpay.errors import (
+    AmountExceedsDeposit,
+    BudgetExceeded,
+    ConfigError,
+    InputError,
+    NotFound,
+)
+from channelpay.payer import budgets
+from channelpay.payer.budgets import Budget, Purse, Question, Spending
 from channelpay.payer.database import Database, amount_blob, blob_amount
+from channelpay.payer.leases import Lease
 from channelpay.payer.origins import origin_of
 from channelpay.payer.records import Funding, PayerChannel, Reservation, Sign, Token, TopUp
 from channelpay.payer.schema import MIGRATIONS
+from channelpay.payer.signed_fundings import SignedFundings, presentable_open
 from channelpay.protocol.text import to_hex
 from channelpay.protocol.types import (
     AMOUNT_MAX,
@@ -80,10 +90,13 @@ class PayerState:
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
         self._database = Database(path, MIGRATIONS)
+        self.signed: SignedFundings = SignedFundings(self._database)
+        self._lease = Lease(path)
         self._clock = clock
 
     def close(self) -> None:
         self._database.close()
+        self._lease.end()
 
     # --- channels ----------------------------------------------------------------------------
 
@@ -113,12 +126,15 @@ class PayerState:
             found = self._of_pair(connection, deployment, payer, payee, token, beside)
         return sorted(found, key=lambda entry: (-entry.signed, entry.in_doubt))
 
-    def begin_open(self, planned: PayerChannel, *, unless_usable: bool = False) -> bool:
+    def begin_open(
+        self, planned: PayerChannel, *, unless_usable: Callable[[PayerChannel], bool] | None = None
+    ) -> bool:
         """Journal an open before its transaction is sent. False if the very channel is journaled
         already.
 
         With ``unless_usable``, nothing is journaled and False returned when the same two have a
-        usable channel already, or another open is under way: so parallel requests open one channel.
+        usable channel already of which it says that we can sign for it, or another open is under
+        way: so parallel requests open one channel.
         """
         channel, deployment = planned.channel, planned.deployment
         with self._database.write() as connection:
@@ -127,12 +143,24 @@ class PayerState:
             )
             if any(other.channel_id == planned.channel_id for other in others):
                 return False
-            if unless_usable and any(
-                other.is_usable or self._is_funding(connection, other) for other in others
+            if unless_usable is not None and any(
+                (other.is_usable and unless_usable(other)) or self._is_funding(connection, other)
+                for other in others
             ):
                 return False
             _insert(connection, planned, int(self._clock()) + FUNDING_SECONDS_MAX)
+            self._note_funder(connection, planned.channel_id)
         return True
+
+    def is_being_funded(self, channel_id: ChannelId) -> bool:
+        """Whether a program that is alive is about to send an open or a top-up, or waits for it."""
+        with self._database.write() as connection:
+            self._end_funding_of_the_gone(connection, channel_id)
+            row = connection.execute(
+                "SELECT 1 FROM channels WHERE channel_id = ? AND funding_until > ?",
+                (channel_id, int(self._clock())),
+            ).fetchone()
+        return row is not None
 
     def abandon_open(self, channel_id: ChannelId) -> None:
         """Forget an open whose transaction certainly had no effect."""
@@ -146,12 +174,16 @@ class PayerState:
         """Forget an open whose process ended before it sent anything. Were it to go on after all,
         its transaction could not be journaled, and would not leave. Returns whether it was one.
         """
+        now = int(self._clock())
         with self._database.write() as connection:
+            self._end_funding_of_the_gone(connection, channel_id)
             deleted = connection.execute(
                 "DELETE FROM channels WHERE channel_id = ? AND status = ? AND funding_until <= ?"
                 " AND open_transaction IS NULL"
-                " AND channel_id NOT IN (SELECT channel_id FROM fundings)",
-                (channel_id, ChannelStatus.ABSENT.value, int(self._clock())),
+                " AND channel_id NOT IN (SELECT channel_id FROM fundings)"
+                " AND channel_id NOT IN (SELECT channel_id FROM signed_fundings)"
+                " AND channel_id NOT IN (SELECT channel_id FROM reservations WHERE expires_at > ?)",
+                (channel_id, ChannelStatus.ABSENT.value, now, now),
             )
             return deleted.rowcount == 1
 
@@ -338,12 +370,16 @@ class PayerState:
         now = int(self._clock())
         nonce = None if instead_of is None else instead_of.nonce
         with self._database.write() as connection:
+            self._end_funding_of_the_gone(connection, channel_id)
             claimed = connection.execute(
                 "UPDATE channels SET funding_until = ? WHERE channel_id = ? AND deposit = ?"
                 " AND funding_until <= ? AND channel_id NOT IN"
-                " (SELECT channel_id FROM fundings WHERE nonce IS NOT ?)",
+                " (SELECT channel_id FROM fundings WHERE nonce IS NOT ?)"
+                " AND channel_id NOT IN (SELECT channel_id FROM signed_fundings)",
                 (now + FUNDING_SECONDS_MAX, channel_id, amount_blob(deposit), now, nonce),
             )
+            if claimed.rowcount == 1:
+                self._note_funder(connection, channel_id)
             return claimed.rowcount == 1
 
     def drop_funding(self, channel_id: ChannelId, transaction_hash: bytes | None) -> None:
@@ -432,14 +468,14 @@ class PayerState:
         sign: Sign,
         *,
         delta: int = 0,
-        total_max: int | None = None,
+        budget: Budget | None = None,
         limit: int | None = None,
         instead_of: Reservation | None = None,
     ) -> Reservation:
         """Set ``price`` aside for one request and sign the voucher that covers it.
 
         When this returns, the signed amount is on disk. No two requests share an increment, also
-        not across processes. ``delta`` is the least increment that the payee takes. ``total_max``
+        not across processes. ``delta`` is the least increment that the payee takes. ``budget``
         limits what the payer promises in this token on this chain, over all channels; ``limit``
         what this request may cost (else its price). Raises :class:`AmountExceedsDeposit` or
         :class:`BudgetExceeded`; then nothing was signed.
@@ -456,8 +492,8 @@ class PayerState:
             entry = self._entry(connection, channel_id)
             cumulative = entry.next_cumulative(price, delta)
             _check_deposit(entry, cumulative)
-            if total_max is not None:
-                self._check_total(connection, entry, cumulative, total_max)
+            if budget is not None and cumulative > entry.signed:
+                self._count(connection, entry, cumulative - entry.signed, budget)
             voucher = _voucher(entry, cumulative, sign)
             connection.execute(
                 "UPDATE channels SET signed = ?, signature = ? WHERE channel_id = ?",
@@ -465,6 +501,25 @@ class PayerState:
             )
             row_id = self._insert_reservation(connection, channel_id, price, ceiling)
         return Reservation(row_id, channel_id, price, voucher, ceiling)
+
+    def sign_by_hand(self, channel_id: ChannelId, cumulative: int, sign: Sign) -> Voucher:
+        """A voucher for exactly ``cumulative``, apart from any request; on disk when this returns.
+        Whoever holds it may take it, so the payee is believed if it says so.
+
+        Raises :class:`InputError` for less than was signed before, or if the channel is not open,
+        :class:`ConfigError` in doubt, :class:`AmountExceedsDeposit`; then nothing was signed.
+        """
+        with self._database.write() as connection:
+            entry = self._entry(connection, channel_id)
+            require_signable(entry, cumulative)
+            voucher = _voucher(entry, cumulative, sign)
+            connection.execute(
+                "UPDATE channels SET signed = ?, signature = ? WHERE channel_id = ?",
+                (amount_blob(cumulative), voucher.signature, channel_id),
+            )
+            signed = replace(entry, signed=cumulative)
+            _explain(connection, signed, cumulative - entry.signed)
+        return voucher
 
     def begin_metered(self, reservation: Reservation, spent: int | None, url: str) -> int:
         """A metered response began, and by the payee's claim so much was spent before it. Returns
@@ -542,6 +597,8 @@ class PayerState:
             )
             _explain(connection, entry, min(cost, limit))
             connection.execute(_ANSWERED, (reservation.channel_id,))
+            if url is not None:
+                budgets.add(connection, Purse.of(entry), origin_of(url), self._today, paid=cost)
         return cost
 
     def release(self, reservation: Reservation, *, answered: bool = False) -> None:
@@ -585,6 +642,53 @@ class PayerState:
                     (amount_blob(max(believed, entry.spent)), channel_id),
                 )
             return self._entry(connection, channel_id, refused)
+
+    # --- budgets -----------------------------------------------------------------------------
+
+    def check_budget(self, purse: Purse, budget: Budget, amount: int) -> None:
+        """Raises :class:`BudgetExceeded` if so much more were to be promised."""
+        with self._database.read() as connection:
+            budgets.check(budgets.uses(connection, purse, budget, self._today), amount)
+
+    def room(self, entry: PayerChannel, budget: Budget) -> int:
+        """What can be set aside on a channel within its deposit and a budget."""
+        with self._database.read() as connection:
+            uses = budgets.uses(connection, Purse.of(entry), budget, self._today)
+        ahead = max(0, entry.signed - entry.spent - entry.in_flight)
+        return min([entry.room, *(max(0, one.limit - one.used) + ahead for one in uses)])
+
+    def spending_today(self, purse: Purse) -> list[Spending]:
+        """What was promised and paid today, by origin."""
+        with self._database.read() as connection:
+            return budgets.spending(connection, purse, self._today)
+
+    def promised_ever(self, purse: Purse) -> int:
+        """What payees can take at most of all that was ever promised."""
+        with self._database.read() as connection:
+            return budgets.promised_ever(connection, purse)
+
+    def allow_today(self, payer: Address, question: Question) -> None:
+        """No limit stops requests to this origin today that cost no more than this one."""
+        purse = Purse(payer, question.chain_id, question.token)
+        with self._database.write() as connection:
+            budgets.add(connection, purse, question.origin, self._today, allowed=question.price)
+
+    def is_allowed_today(self, payer: Address, question: Question) -> bool:
+        """Whether :meth:`allow_today` answers the question."""
+        today = self.spending_today(Purse(payer, question.chain_id, question.token))
+        found = {one.origin: one.allowed for one in today}
+        return question.price <= found.get(question.origin, 0)
+
+    @property
+    def _today(self) -> int:
+        return budgets.day_of(self._clock())
+
+    def _count(
+        self, connection: sqlite3.Connection, entry: PayerChannel, growth: int, budget: Budget
+    ) -> None:
+        purse, today = Purse.of(entry), self._today
+        budgets.check(budgets.uses(connection, purse, budget, today), growth)
+        budgets.add(connection, purse, budget.origin, today, promised=growth)
 
     # --- prices and tokens -------------------------------------------------------------------
 
@@ -640,6 +744,7 @@ class PayerState:
         """Take overdue reservations for those of requests that ended without an answer."""
         now = int(self._clock())
         forgotten = now - LAPSED_SECONDS_MAX
+        self._end_of_the_gone(connection, channel_id, now)
         connection.execute("DELETE FROM reservations WHERE expires_at <= ?", (forgotten,))
         overdue = connection.execute(
             "SELECT id, ceiling FROM reservations"
@@ -653,6 +758,38 @@ class PayerState:
                 "UPDATE reservations SET lapsed = ? WHERE id = ?",
                 (amount_blob(explained), row["id"]),
             )
+
+    def _note_funder(self, connection: sqlite3.Connection, channel_id: ChannelId) -> None:
+        values = (channel_id, self._lease.name)
+        connection.execute("INSERT OR REPLACE INTO funders VALUES (?, ?)", values)
+
+    def _end_funding_of_the_gone(
+        self, connection: sqlite3.Connection, channel_id: ChannelId
+    ) -> None:
+        """Nobody waits for a program that was killed. What it had journaled still counts."""
+        row = connection.execute(
+            "SELECT owner FROM funders WHERE channel_id = ?", (channel_id,)
+        ).fetchone()
+        if row is not None and self._lease.is_over(row["owner"]):
+            connection.execute("DELETE FROM funders WHERE channel_id = ?", (channel_id,))
+            connection.execute(
+                "UPDATE channels SET funding_until = 0 WHERE channel_id = ?", (channel_id,)
+            )
+
+    def _end_of_the_gone(
+        self, connection: sqlite3.Connection, channel_id: ChannelId, now: int
+    ) -> None:
+        """The reservations of programs that were killed are overdue at once."""
+        rows = connection.execute(
+            "SELECT DISTINCT owner FROM reservations"
+            " WHERE channel_id = ? AND expires_at > ? AND owner <> ''",
+            (channel_id, now),
+        ).fetchall()
+        gone = [row["owner"] for row in rows if self._lease.is_over(row["owner"])]
+        connection.executemany(
+            "UPDATE reservations SET expires_at = ? WHERE owner = ? AND expires_at > ?",
+            [(now, owner, now) for owner in gone],
+        )
 
     def _begin(self, connection: sqlite3.Connection, channel_id: ChannelId) -> None:
         """A request comes to the channel."""
@@ -768,7 +905,8 @@ class PayerState:
     ) -> PayerChannel:
         reserved = self._reserved(connection, row["channel_id"], beside)
         in_flight = sum(blob_amount(reservation["price"]) for reservation in reserved)
-        return _channel_from(row, in_flight)
+        authorized = presentable_open(connection, row, int(self._clock()))
+        return replace(_channel_from(row, in_flight), authorized=authorized)
 
     def _is_funding(self, connection: sqlite3.Connection, entry: PayerChannel) -> bool:
         row = connection.execute(
@@ -778,32 +916,17 @@ class PayerState:
         ).fetchone()
         return row is not None
 
-    def _check_total(
-        self, connection: sqlite3.Connection, entry: PayerChannel, cumulative: int, total_max: int
-    ) -> None:
-        total = (
-            cumulative
-            - entry.signed
-            + sum(
-                other.promised
-                for other in self._of_payer(connection, entry.channel.payer)
-                if other.channel.token == entry.channel.token
-                and other.deployment.chain_id == entry.deployment.chain_id
-            )
-        )
-        if total > total_max:
-            raise BudgetExceeded(f"{total} promised in all is over the limit of {total_max}")
-
     def _insert_reservation(
         self, connection: sqlite3.Connection, channel_id: ChannelId, price: int, ceiling: int
     ) -> int:
         alone = not self._reserved(connection, channel_id, None)
         connection.execute("UPDATE reservations SET alone = 0 WHERE channel_id = ?", (channel_id,))
         expires_at = int(self._clock()) + RESERVATION_SECONDS_MAX
+        held = (channel_id, amount_blob(price), amount_blob(ceiling))
         row = connection.execute(
-            "INSERT INTO reservations (channel_id, price, ceiling, alone, expires_at)"
-            " VALUES (?, ?, ?, ?, ?) RETURNING id",
-            (channel_id, amount_blob(price), amount_blob(ceiling), alone, expires_at),
+            "INSERT INTO reservations (channel_id, price, ceiling, alone, expires_at, owner)"
+            " VALUES (?, ?, ?, ?, ?, ?) RETURNING id",
+            (*held, alone, expires_at, self._lease.name),
         ).fetchone()
         return int(row["id"])
 
@@ -913,6 +1036,23 @@ def _check_deposit(entry: PayerChannel, cumulative: int) -> None:
             channelId=to_hex(entry.channel_id),
             deposit=str(entry.deposit),
         )
+
+
+def require_signable(entry: PayerChannel, cumulative: int) -> None:
+    """Raises what :meth:`PayerState.sign_by_hand` raises."""
+    if entry.status not in {ChannelStatus.OPEN, ChannelStatus.CLOSING}:
+        raise InputError(f"the channel is {entry.status}: it takes no vouchers")
+    if entry.in_doubt:
+        raise ConfigError(
+            "more may have been signed on this channel than the books know",
+            hint="Pay its payee once: it shows what it holds. See: channelpay channel list",
+        )
+    if cumulative < entry.signed:
+        raise InputError(
+            f"{entry.signed} base units are signed already: a voucher for less changes nothing",
+            hint="An amount is all that the payee may take so far, never what is added.",
+        )
+    _check_deposit(entry, cumulative)
 
 
 def _voucher(entry: PayerChannel, cumulative: int, sign: Sign) -> Voucher:

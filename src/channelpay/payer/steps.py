@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from channelpay.errors import InputError
+from channelpay.protocol.notes import PriceNote
 from channelpay.protocol.parse import parse_amount, parse_json_object
-from channelpay.protocol.types import ChannelId
+from channelpay.protocol.types import Address, ChannelId
 from channelpay.protocol.wire import Receipt, SessionRequest
 
 PROBLEM_BYTES_MAX = 64 * 1024
@@ -33,7 +34,8 @@ class Send:
 class Open:
     """Open a channel that can pay ``request``; the result is None.
 
-    The driver does nothing when the same two have a usable channel or are opening one.
+    The driver does nothing when the same two have a usable channel or are opening one. Where the
+    payee is to carry the gas, it signs the open, for the session to present.
     """
 
     request: SessionRequest
@@ -44,12 +46,22 @@ class Open:
 @dataclass(frozen=True, slots=True)
 class Add:
     """Top a channel that holds ``deposit`` up by ``amount`` base units, unless another is at it or
-    did it; the result is None.
+    did it; the result is None. ``request`` may offer to carry the gas.
     """
 
     channel_id: ChannelId
     amount: int
     deposit: int
+    request: SessionRequest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """See on chain what became of the channels to ``payee``, if that can be done now; the result is
+    None.
+    """
+
+    payee: Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +71,7 @@ class Wait:
     seconds: float
 
 
-Step = Send | Open | Add | Wait
+Step = Send | Open | Add | Look | Wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +124,11 @@ class Paid:
     channel_id: ChannelId
     cost: int
     receipt: Receipt | None
+
+    @property
+    def price(self) -> PriceNote | None:
+        """Why it cost what it did, and what the payer has at this site: what the receipt says."""
+        return None if self.receipt is None else self.receipt.price
 
 
 def parse_problem(body: bytes) -> dict[str, object]:

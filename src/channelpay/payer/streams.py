@@ -14,7 +14,8 @@ from datetime import timedelta
 import anyio
 import anyio.to_thread
 
-from channelpay.payer.messages import Done, advance, answer_of, bare_request, httpx, run
+from channelpay.payer.driver import Done, advance, run
+from channelpay.payer.messages import answer_of, bare_request, httpx
 from channelpay.payer.metering import VOUCHER_SECONDS, MeteredResponse
 from channelpay.payer.steps import Answer, Send, Step, Wait
 from channelpay.protocol.sse import NeedVoucher
@@ -62,9 +63,7 @@ class _Metered:
             yield
         except httpx.TransportError as error:
             raise type(error)(
-                f"{error} (the response was metered: it was cut off when it had been promised"
-                f" {self._metered.paid.cost} base units, and may have needed more)",
-                request=self._response.request,
+                f"{error} ({self._metered.promise})", request=self._response.request
             ) from error
 
 

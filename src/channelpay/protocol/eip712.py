@@ -80,7 +80,7 @@ class VoucherSigner:
     def __init__(self, deployment: Deployment, secret: bytes) -> None:
         self._key = PrivateKey(secret)
         self._hasher = VoucherHasher(deployment)
-        self.address = address_of(self._key.public_key.format(compressed=False)[1:])
+        self.address: Address = address_of(self._key.public_key.format(compressed=False)[1:])
 
     def sign(self, channel_id: ChannelId, cumulative_amount: int) -> Voucher:
         """A voucher for ``cumulative_amount`` base units (0 to 2**128 - 1)."""

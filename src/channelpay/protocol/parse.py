@@ -23,6 +23,8 @@ _HEX = re.compile(r"0x[0-9a-fA-F]*\Z")
 _LOWER_HEX = re.compile(r"0x[0-9a-f]*\Z")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _DECIMAL = re.compile(r"(?:0|[1-9][0-9]{0,38})\Z", re.ASCII)
+_LONG_DECIMAL = re.compile(r"(?:0|[1-9][0-9]{0,77})\Z", re.ASCII)
+_UINT256_MAX = 2**256 - 1
 
 
 def parse_address(text: object, field: str = "address") -> Address:
@@ -53,6 +55,24 @@ def parse_amount(text: object, field: str) -> int:
     if amount > AMOUNT_MAX:
         raise InputError(f"{field} is above 2**128 - 1")
     return amount
+
+
+def parse_uint256(text: object, field: str) -> int:
+    """0 to 2**256 - 1 from a canonical decimal string: a nonce, or the end of a validity."""
+    if not isinstance(text, str) or not _LONG_DECIMAL.match(text):
+        raise InputError(f"{field} must be a decimal string without sign or leading zeros")
+    number = int(text)
+    if number > _UINT256_MAX:
+        raise InputError(f"{field} is above 2**256 - 1")
+    return number
+
+
+def parse_bytes(text: object, field: str, at_least: int, limit: int) -> bytes:
+    """So many bytes from ``0x`` and lower-case hex digits."""
+    size = len(text) // 2 - 1 if isinstance(text, str) else 0
+    if not at_least <= size <= limit:
+        raise InputError(f"{field} must be 0x and hex digits of {at_least} to {limit} bytes")
+    return _parse_hex(text, size, field, _LOWER_HEX)
 
 
 def parse_chain_id(value: object, field: str = "chainId") -> int:

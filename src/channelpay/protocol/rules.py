@@ -1,7 +1,7 @@
 """The rules of the payee's books: given what is known of a channel, may this voucher buy this?
 
-Pure: the store calls :func:`decide` inside its one atomic step and writes what it says. All amounts
-are cumulative base units of the channel's token; all times are Unix milliseconds.
+Pure: the store has an :data:`Order` decide inside its one atomic step and writes what it says. All
+amounts are cumulative base units of the channel's token; all times are Unix milliseconds.
 
     available = accepted - spent
 
@@ -11,22 +11,42 @@ site did not deliver.
 A channel is in doubt when its books were restored from a backup or rebuilt from the chain: charges
 may be missing from ``spent``. The first voucher afterwards ends that (:func:`decide`): all that the
 payer had promised before counts as charged.
+
+What an order is sold under may depend on entries (:mod:`channelpay.protocol.entries`) and change
+them: its :class:`Terms` say so, and what a charge changed is undone when it is given back.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from types import MappingProxyType
+from typing import Protocol, TypeAlias
 
 from channelpay.errors import (
     AmountExceedsDeposit,
     ChannelClosing,
     ChannelFinalized,
     ChannelNotFound,
+    ConfigError,
     IdempotencyKeyReused,
     InsufficientBalance,
+    NotFound,
     PaymentRefused,
+    PriceRaised,
     RiskLimitReached,
+)
+from channelpay.protocol.entries import (
+    TEXT_CHARACTERS_MAX,
+    Entries,
+    EntryKey,
+    EntryState,
+    Undo,
+    encode_undo,
+    merged,
+    undone,
 )
 from channelpay.protocol.text import to_hex
 from channelpay.protocol.types import Channel, ChannelId, ChannelState, ChannelStatus, Voucher
@@ -48,6 +68,15 @@ ATTEMPTS_COUNTED_MAX = 63
 """How many requests for one payment are told apart, those included that were not served: the bits
 of a database's integer.
 """
+
+SALE = "sale"
+"""The kind of a plain payment; other models of selling name others."""
+REFUND = "refund"
+"""The kind of a payment that goes the other way: its price lowers ``spent``. What a sale does not
+need to say: a :class:`Refund` is one.
+"""
+NO_ENTRIES: Entries = MappingProxyType({})
+_KIND = re.compile(r"[a-z][a-z-]{0,19}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,43 +141,20 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Purchase:
-    """One request that wants to pay. ``resource`` is the method and URL, ``price`` in base units,
-    ``now`` Unix ms.
-
-    Where it is ``metered``, the price is that of one unit: as much has to be available, but nothing
-    is charged before a :class:`Charge` says so. With ``risk_max``, ``spent`` does not go further
-    above what is settled than that.
+class Sold:
+    """What a payment was sold under. ``details`` is canonical JSON of it, or empty; ``undo`` is
+    what else has to be given back with the payment; ``refunded`` is what others, of the kind
+    :data:`REFUND`, gave back of it.
     """
 
-    voucher: Voucher
-    price: int
-    resource: str
-    now: int
-    idempotency_key: str | None = None
-    metered: bool = False
-    risk_max: int | None = None
-
-    @property
-    def channel_id(self) -> ChannelId:
-        return self.voucher.channel_id
+    kind: str = SALE
+    details: str = ""
+    undo: tuple[Undo, ...] = ()
+    refunded: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
-    """A metered response goes on: ``total`` base units in all is what it has cost then.
-    ``attempt`` says to which of the payment's requests, and ``risk_max`` is that of a
-    :class:`Purchase`.
-    """
-
-    channel_id: ChannelId
-    payment_id: int
-    total: int
-    attempt: int = 1
-    risk_max: int | None = None
-
-
-Order = Purchase | Charge
+PLAIN = Sold()
+"""Sold at the list price. Most payments are: they all share this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +162,8 @@ class Payment:
     """One row of the payments ledger. ``cumulative`` is the amount of the voucher that came with
     the request; ``attempts`` counts the requests for it, and ``undelivered`` has a bit for each of
     them that was not served, the lowest for the first.
+
+    ``price`` is by how much ``spent`` went up, or down where it was ``sold`` as a :data:`REFUND`.
     """
 
     channel_id: ChannelId
@@ -167,6 +175,19 @@ class Payment:
     outcome: Outcome = Outcome.CHARGED
     attempts: int = 1
     undelivered: int = 0
+    sold: Sold = PLAIN
+
+    @property
+    def kind(self) -> str:
+        return self.sold.kind
+
+    @property
+    def details(self) -> str:
+        return self.sold.details
+
+    @property
+    def undo(self) -> tuple[Undo, ...]:
+        return self.sold.undo
 
     @property
     def served(self) -> int:
@@ -176,18 +197,157 @@ class Payment:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the store has to write: the record, and ``payment`` as a new row, or ``updated`` in the
-    place of the earlier one. Both are None for a bare voucher update. ``charged`` is what the
-    payment cost by this.
+    """What the store has to write: the record, ``payment`` as a new row, ``updated`` in the place
+    of the earlier one, and the ``entries`` that change, if any. Both payments are None for a bare
+    voucher update. ``charged`` is what the payment cost by this.
     """
 
     record: ChannelRecord
     payment: Payment | None
     updated: Payment | None = None
     charged: int = 0
+    entries: Entries | None = None
 
 
-def decide(record: ChannelRecord, purchase: Purchase, earlier: Payment | None) -> Decision:
+@dataclass(frozen=True, slots=True)
+class Sale:
+    """What :class:`Terms` say: the price in base units, the kind and the details of the payment
+    (:class:`Payment`), the entries that change, each in whole, and how to undo that.
+    """
+
+    price: int = 0
+    kind: str = SALE
+    details: str = ""
+    entries: Mapping[EntryKey, EntryState] = field(default_factory=dict)
+    undo: tuple[Undo, ...] = ()
+
+
+class Terms(Protocol):
+    """What an order is sold under, where that depends on entries of the books or changes them.
+    ``keys`` are those entries: they follow from what is known before, and no others change.
+    """
+
+    @property
+    def keys(self) -> tuple[EntryKey, ...]: ...
+
+    def sell(self, price: int, record: ChannelRecord, entries: Entries) -> Sale:
+        """Pure, and quick: the books stand still meanwhile. ``price`` is the list price of a
+        :class:`Purchase`, what a :class:`Charge` adds, 0 for an :class:`Amend`, and what is left of
+        the payment for a :class:`Refund`: never more than that is what they say. ``record`` has the
+        order's voucher already. ``entries`` are those of ``keys`` that are there.
+
+        Refuses by raising a :class:`~channelpay.errors.ChannelPayError`: nothing is written then.
+        It is not asked about a retry of what was sold already.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Purchase:
+    """One request that wants to pay. ``resource`` is the method and URL, ``price`` in base units,
+    ``now`` Unix ms.
+
+    Where it is ``metered``, the price is that of one unit: as much has to be available, but nothing
+    is charged before a :class:`Charge` says so. With ``risk_max``, ``spent`` does not go further
+    above what is settled than that.
+
+    With ``terms``, ``price`` is the list price, and theirs is charged: never a higher one. Then
+    there is a payment also of something that costs nothing.
+    """
+
+    voucher: Voucher
+    price: int
+    resource: str
+    now: int
+    idempotency_key: str | None = None
+    metered: bool = False
+    risk_max: int | None = None
+    terms: Terms | None = None
+
+    @property
+    def channel_id(self) -> ChannelId:
+        return self.voucher.channel_id
+
+    def decide(
+        self, record: ChannelRecord, earlier: Payment | None, entries: Entries = NO_ENTRIES
+    ) -> Decision:
+        return decide(record, self, earlier, entries)
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """A metered response goes on: ``total`` base units in all is what it has cost then.
+    ``attempt`` says to which of the payment's requests, and ``risk_max`` is that of a
+    :class:`Purchase`. ``terms`` book what is charged; they cannot make it less, since the total
+    counts.
+    """
+
+    channel_id: ChannelId
+    payment_id: int
+    total: int
+    attempt: int = 1
+    risk_max: int | None = None
+    terms: Terms | None = None
+
+    def decide(
+        self, record: ChannelRecord, earlier: Payment | None, entries: Entries = NO_ENTRIES
+    ) -> Decision:
+        if earlier is None or earlier.channel_id != self.channel_id:
+            raise NotFound(f"no payment {self.payment_id} of this channel")
+        return decide_charge(record, self, earlier, entries)
+
+
+@dataclass(frozen=True, slots=True)
+class Amend:
+    """A payment of a channel for which no voucher comes, and which costs nothing: the use of a
+    pass, a tab that is written off. ``resource`` says what it is for, a method and URL or another
+    text. A repeated ``idempotency_key`` is a retry, as for a :class:`Purchase`: the two share their
+    keys.
+    """
+
+    channel_id: ChannelId
+    terms: Terms
+    resource: str
+    now: int
+    idempotency_key: str | None = None
+
+    def decide(
+        self, record: ChannelRecord, earlier: Payment | None, entries: Entries = NO_ENTRIES
+    ) -> Decision:
+        return decide_amend(record, self, earlier, entries)
+
+
+@dataclass(frozen=True, slots=True)
+class Refund:
+    """Give back what the terms say of an earlier payment; ``resource`` says why. It is a payment of
+    the kind :data:`REFUND`. Whether it was done already is for the terms to see in their entries.
+    """
+
+    channel_id: ChannelId
+    payment_id: int
+    terms: Terms
+    resource: str
+    now: int
+
+    def decide(
+        self, record: ChannelRecord, earlier: Payment | None, entries: Entries = NO_ENTRIES
+    ) -> Decision:
+        if earlier is None or earlier.channel_id != self.channel_id:
+            raise NotFound(f"no payment {self.payment_id} of this channel")
+        return decide_refund(record, self, earlier, entries)
+
+
+Order: TypeAlias = Purchase | Charge | Amend | Refund
+"""Each has ``channel_id``, ``terms``, and ``decide``, which raises a :class:`PaymentRefused`, a
+:class:`RiskLimitReached`, or what its terms raise; then nothing may be written.
+"""
+
+
+def decide(
+    record: ChannelRecord,
+    purchase: Purchase,
+    earlier: Payment | None,
+    entries: Entries = NO_ENTRIES,
+) -> Decision:
     """Accept the voucher and charge the price, or say why not. The signature was checked before.
 
     ``earlier`` is the payment of this channel with the same Idempotency-Key; for a purchase without
@@ -198,7 +358,11 @@ def decide(record: ChannelRecord, purchase: Purchase, earlier: Payment | None) -
     check_live(record)
     raised = _with_voucher(record, purchase.voucher, purchase.now)
     known = earlier if earlier is not None and _is_retry(raised, purchase, earlier) else None
+    sale = None
     price = purchase.price if known is None else 0
+    if purchase.terms is not None and known is None:
+        sale = _sold_by(purchase.terms, price, raised, entries)
+        price = sale.price
     if record.in_doubt:
         raised = _without_doubt(raised, _promised(record), price)
     spent = raised.spent + price
@@ -208,23 +372,24 @@ def decide(record: ChannelRecord, purchase: Purchase, earlier: Payment | None) -
     if known is not None:
         return Decision(raised, None, replace(known, attempts=known.attempts + 1))
     if price == 0:
-        return Decision(raised, None)
+        return _free(raised, purchase, sale)
     if not record.in_doubt:
         _check_risk(record, spent, purchase.risk_max)
     if purchase.metered:
-        return Decision(raised, _payment(purchase, 0))
-    charged = raised.with_books(raised.accepted, spent, raised.signature)
-    return Decision(charged, _payment(purchase, price), None, price)
+        return _sold(raised, purchase, 0, sale)
+    return _sold(raised.with_books(raised.accepted, spent, raised.signature), purchase, price, sale)
 
 
-def decide_charge(record: ChannelRecord, charge: Charge, payment: Payment) -> Decision:
+def decide_charge(
+    record: ChannelRecord, charge: Charge, payment: Payment, entries: Entries = NO_ENTRIES
+) -> Decision:
     """Charge a metered payment what it does not cover yet. Since the total counts, a response that
     is repeated after a break is not paid for again.
 
     Raises a :class:`PaymentRefused` or :class:`RiskLimitReached`; then nothing may be written.
     """
     check_live(record)
-    if payment.outcome is Outcome.RELEASED:
+    if payment.outcome is Outcome.RELEASED or payment.kind == REFUND:
         raise PaymentRefused("the charge of this response was given back")
     more = max(0, charge.total - payment.price)
     if record.available < more:
@@ -232,21 +397,68 @@ def decide_charge(record: ChannelRecord, charge: Charge, payment: Payment) -> De
     if more:
         _check_risk(record, record.spent + more, charge.risk_max)
     charged = record.with_books(record.accepted, record.spent + more, record.signature)
-    return Decision(charged, None, replace(payment, price=payment.price + more), more)
+    updated = replace(payment, price=payment.price + more)
+    if charge.terms is None or more == 0:
+        return Decision(charged, None, updated, more)
+    sale = _sold_by(charge.terms, more, record, entries)
+    if sale.price != more:
+        raise ConfigError("the terms of a charge cannot change what it charges")
+    undo = merged((*payment.undo, *sale.undo))
+    updated = replace(updated, sold=replace(payment.sold, undo=undo))
+    return Decision(charged, None, updated, more, sale.entries)
+
+
+def decide_amend(
+    record: ChannelRecord, amend: Amend, earlier: Payment | None, entries: Entries = NO_ENTRIES
+) -> Decision:
+    """``earlier`` is the payment of this channel with the same key. The channel may be closed."""
+    if earlier is not None and _is_keyed_retry(amend, earlier):
+        return Decision(record, None, replace(earlier, attempts=earlier.attempts + 1))
+    sale = _sold_by(amend.terms, 0, record, entries)
+    payment = _booked(amend, sale, sale.kind, amend.idempotency_key)
+    return Decision(record, payment, None, 0, sale.entries)
+
+
+def decide_refund(
+    record: ChannelRecord, refund: Refund, payment: Payment, entries: Entries = NO_ENTRIES
+) -> Decision:
+    """What is given back is available to the payer again. So only a channel that takes vouchers can
+    have it, and none in doubt: all of it counts as charged with the next voucher.
+    """
+    check_live(record)
+    if record.in_doubt:
+        raise PaymentRefused("nothing is refunded before the payer's next voucher")
+    if payment.outcome is Outcome.RELEASED or payment.kind == REFUND:
+        raise PaymentRefused("nothing is left of this payment to be refunded")
+    sale = _sold_by(refund.terms, payment.price - payment.sold.refunded, record, entries)
+    lowered = record.with_books(record.accepted, record.spent - sale.price, record.signature)
+    refunded = payment.sold.refunded + sale.price
+    updated = replace(payment, sold=replace(payment.sold, refunded=refunded))
+    return Decision(lowered, _booked(refund, sale, REFUND, None), updated, 0, sale.entries)
 
 
 def release(record: ChannelRecord, payment: Payment, attempt: int) -> tuple[ChannelRecord, Payment]:
     """The request number ``attempt`` for this charge failed; give the charge back if no other
     request was or may still be served for it. Without that count, a retry beside a request that is
-    broken off would be served for nothing. Releasing one attempt again changes nothing.
+    broken off would be served for nothing. Releasing one attempt again changes nothing; nor is a
+    refund taken back, or what was refunded. :func:`given_back` says what becomes of entries.
     """
-    if payment.outcome is Outcome.RELEASED:
+    if payment.outcome is Outcome.RELEASED or payment.sold.refunded or payment.kind == REFUND:
         return record, payment
     payment = replace(payment, undelivered=payment.undelivered | 1 << (attempt - 1))
     if payment.served > 0:
         return record, payment
     lowered = replace(record, spent=record.spent - payment.price)
     return lowered, replace(payment, outcome=Outcome.RELEASED)
+
+
+def given_back(before: Payment, after: Payment, entries: Entries) -> Entries:
+    """The entries that change when a :func:`release` made ``after`` of ``before``: once for each
+    payment, with its charge.
+    """
+    if after.outcome is before.outcome:
+        return NO_ENTRIES
+    return undone(before.undo, entries)
 
 
 def enter_chain(record: ChannelRecord, state: ChannelState, now: int) -> ChannelRecord:
@@ -351,32 +563,76 @@ def _check_risk(record: ChannelRecord, spent: int, risk_max: int | None) -> None
 
 
 def _is_retry(record: ChannelRecord, purchase: Purchase, earlier: Payment) -> bool:
+    if purchase.idempotency_key is not None:
+        return _is_keyed_retry(purchase, earlier)
     if earlier.outcome is Outcome.RELEASED:
         return False
-    if purchase.idempotency_key is not None:
-        if earlier.resource != purchase.resource:
-            raise IdempotencyKeyReused(f"the key bought {earlier.resource[:200]}")
-        if purchase.now - earlier.time > KEYED_RETRY_WINDOW_MS:
-            raise IdempotencyKeyReused("the key bought this more than 24 hours ago")
-        if not _may_serve_again(earlier):
-            raise IdempotencyKeyReused("the key was served as often as a key is")
-        return True
     recent = purchase.now - earlier.time <= RETRY_WINDOW_MS
     return recent and record.available == 0 and _may_serve_again(earlier)
+
+
+def _is_keyed_retry(order: Purchase | Amend, earlier: Payment) -> bool:
+    if earlier.outcome is Outcome.RELEASED:
+        return False
+    if earlier.resource != order.resource:
+        raise IdempotencyKeyReused(f"the key bought {earlier.resource[:200]}")
+    if order.now - earlier.time > KEYED_RETRY_WINDOW_MS:
+        raise IdempotencyKeyReused("the key bought this more than 24 hours ago")
+    if not _may_serve_again(earlier):
+        raise IdempotencyKeyReused("the key was served as often as a key is")
+    return True
 
 
 def _may_serve_again(payment: Payment) -> bool:
     return payment.served < ATTEMPTS_MAX and payment.attempts < ATTEMPTS_COUNTED_MAX
 
 
-def _payment(purchase: Purchase, charged: int) -> Payment:
-    return Payment(
+def _sold_by(terms: Terms, price: int, record: ChannelRecord, entries: Entries) -> Sale:
+    """What the terms say, if the books can hold it: an order that they fail fails alone."""
+    sale = terms.sell(price, record, entries)
+    if sale.price > price:
+        raise PriceRaised(f"the terms ask {sale.price}, and {price} is the most")
+    if sale.price < 0:
+        raise ConfigError("a price is not negative")
+    if sale.kind == REFUND or not _KIND.match(sale.kind):
+        raise ConfigError(f"terms name no payment {sale.kind[:40]!r}")
+    if not (sale.details.isascii() and sale.details.isprintable()):
+        raise ConfigError("details are canonical JSON")
+    if max(len(sale.details), len(encode_undo(sale.undo))) > TEXT_CHARACTERS_MAX:
+        raise ConfigError(f"details and undo have {TEXT_CHARACTERS_MAX} characters at most")
+    if not {*sale.entries, *(one.key for one in sale.undo)} <= set(terms.keys):
+        raise ConfigError("terms change no other entries than those that they name")
+    return sale
+
+
+def _free(record: ChannelRecord, purchase: Purchase, sale: Sale | None) -> Decision:
+    return Decision(record, None) if sale is None else _sold(record, purchase, 0, sale)
+
+
+def _sold(record: ChannelRecord, purchase: Purchase, charged: int, sale: Sale | None) -> Decision:
+    payment = Payment(
         channel_id=purchase.voucher.channel_id,
         cumulative=purchase.voucher.cumulative_amount,
         price=charged,
         resource=purchase.resource,
         time=purchase.now,
         idempotency_key=purchase.idempotency_key,
+    )
+    if sale is None:
+        return Decision(record, payment, None, charged)
+    under = replace(payment, sold=Sold(sale.kind, sale.details, sale.undo))
+    return Decision(record, under, None, charged, sale.entries)
+
+
+def _booked(order: Amend | Refund, sale: Sale, kind: str, key: str | None) -> Payment:
+    return Payment(
+        channel_id=order.channel_id,
+        cumulative=0,
+        price=sale.price,
+        resource=order.resource,
+        time=order.now,
+        idempotency_key=key,
+        sold=Sold(kind, sale.details, sale.undo),
     )
 
 

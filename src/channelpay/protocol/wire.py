@@ -30,6 +30,15 @@ from channelpay.errors import (
     MalformedCredential,
     MethodUnsupported,
 )
+from channelpay.protocol.carried import (
+    HASH,
+    CarriedGas,
+    authorization_members,
+    parse_signed,
+    takes_hash,
+)
+from channelpay.protocol.funding import FundingMethod, SignedAuthorization
+from channelpay.protocol.notes import PriceNote
 from channelpay.protocol.parse import (
     parse_address,
     parse_amount,
@@ -83,7 +92,9 @@ class SessionRequest:
     ``recipient``.
 
     ``currency`` is :data:`~channelpay.protocol.types.NATIVE` for the chain's native currency. A
-    voucher above the one before is so by ``min_voucher_delta`` base units at least.
+    voucher above the one before is so by ``min_voucher_delta`` base units at least. ``carried``
+    says that the payee sends opens and top-ups of the payer's for it; ``takes_hash``, that the
+    payer may send them itself, which we always offer.
     """
 
     amount: int
@@ -94,6 +105,8 @@ class SessionRequest:
     suggested_deposit: int | None = None
     description: str | None = None
     min_voucher_delta: int = 0
+    carried: CarriedGas | None = None
+    takes_hash: bool = True
 
     def encode(self) -> str:
         """JCS (RFC 8785) then base64url without padding, as it stands in the challenge."""
@@ -109,6 +122,8 @@ class SessionRequest:
         }
         if self.min_voucher_delta > 0:
             members["methodDetails"]["minVoucherDelta"] = str(self.min_voucher_delta)
+        if self.carried is not None:
+            members["methodDetails"] |= self.carried.members()
         if self.suggested_deposit is not None:
             members["suggestedDeposit"] = str(self.suggested_deposit)
         if self.description is not None:
@@ -122,7 +137,9 @@ class SessionRequest:
         details = members.get("methodDetails")
         if not isinstance(details, dict):
             raise InputError("request.methodDetails is missing")
-        _check_opened_by_payer(details)
+        carried, by_hash = CarriedGas.parse(details), takes_hash(details)
+        if carried is None and not by_hash:
+            raise MethodUnsupported("the payee takes no channel that this payer could open")
         deposit = members.get("suggestedDeposit")
         return cls(
             amount=parse_amount(members.get("amount"), "amount"),
@@ -138,6 +155,8 @@ class SessionRequest:
             else parse_amount(deposit, "suggestedDeposit"),
             description=_optional_text(members, "description"),
             min_voucher_delta=parse_amount(details.get("minVoucherDelta", "0"), "minVoucherDelta"),
+            carried=carried,
+            takes_hash=by_hash,
         )
 
 
@@ -307,6 +326,46 @@ class TopUpPayload:
 
 
 @dataclass(frozen=True, slots=True)
+class SignedOpenPayload:
+    """``action=open`` with the payer's signed authorization: the payee sends the transaction, and
+    then takes ``voucher``, the first one.
+    """
+
+    signed: SignedAuthorization
+    salt: bytes
+    authorized_signer: Address
+    voucher: Voucher
+
+    def members(self) -> dict[str, Any]:
+        members = {"action": "open"} | _voucher_members(self.voucher) | {"salt": to_hex(self.salt)}
+        members["voucherSignature"] = members["signature"]
+        if self.authorized_signer != ZERO_ADDRESS:
+            members["authorizedSigner"] = to_hex(self.authorized_signer)
+        return members | authorization_members(self.signed)
+
+
+@dataclass(frozen=True, slots=True)
+class SignedTopUpPayload:
+    """``action=topUp`` with the payer's signed authorization, whose amount is what is added.
+    ``salt`` (32 bytes) belongs to the nonce of EIP-3009; Permit2 has none.
+    """
+
+    channel_id: ChannelId
+    signed: SignedAuthorization
+    salt: bytes = b""
+
+    def members(self) -> dict[str, Any]:
+        members = {
+            "action": "topUp",
+            "channelId": to_hex(self.channel_id),
+            "additionalDeposit": str(self.signed.authorization.amount),
+        }
+        if self.salt:
+            members["salt"] = to_hex(self.salt)
+        return members | authorization_members(self.signed)
+
+
+@dataclass(frozen=True, slots=True)
 class VoucherPayload:
     """``action=voucher``: pays for the request it comes with."""
 
@@ -326,7 +385,14 @@ class ClosePayload:
         return {"action": "close"} | _voucher_members(self.voucher)
 
 
-Payload = OpenPayload | TopUpPayload | VoucherPayload | ClosePayload
+Payload = (
+    OpenPayload
+    | SignedOpenPayload
+    | TopUpPayload
+    | SignedTopUpPayload
+    | VoucherPayload
+    | ClosePayload
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,27 +479,58 @@ def _parse_payload(payload: dict[str, Any]) -> Payload:
         return ClosePayload(_parse_voucher(payload))
     if action not in ("open", "topUp"):
         raise InputError("payload.action must be open, topUp, voucher or close")
-    if payload.get("type") != "hash":
-        raise InputError("payload.type must be hash")
-    transaction_hash = parse_bytes32(payload.get("hash"), "hash")
+    by_hash = payload.get("type") == HASH
     if action == "topUp":
-        channel_id = parse_channel_id(payload.get("channelId"))
-        amount = parse_amount(payload.get("additionalDeposit"), "additionalDeposit")
-        return TopUpPayload(channel_id, transaction_hash, amount)
-    signer = payload.get("authorizedSigner")
+        return _parse_top_up(payload) if by_hash else _parse_signed_top_up(payload)
+    return _parse_open(payload) if by_hash else _parse_signed_open(payload)
+
+
+def _parse_top_up(payload: dict[str, Any]) -> TopUpPayload:
+    return TopUpPayload(
+        parse_channel_id(payload.get("channelId")),
+        parse_bytes32(payload.get("hash"), "hash"),
+        parse_amount(payload.get("additionalDeposit"), "additionalDeposit"),
+    )
+
+
+def _parse_signed_top_up(payload: dict[str, Any]) -> SignedTopUpPayload:
+    signed = parse_signed(payload, opens=False)
+    amount = parse_amount(payload.get("additionalDeposit"), "additionalDeposit")
+    if amount != signed.authorization.amount:
+        raise InputError("additionalDeposit is not the amount of the authorization")
+    by_nonce = signed.authorization.method is FundingMethod.EIP3009
+    salt = parse_bytes32(payload.get("salt"), "salt") if by_nonce else b""
+    return SignedTopUpPayload(parse_channel_id(payload.get("channelId")), signed, salt)
+
+
+def _parse_open(payload: dict[str, Any]) -> OpenPayload:
     return OpenPayload(
-        transaction_hash,
+        parse_bytes32(payload.get("hash"), "hash"),
         parse_bytes32(payload.get("salt"), "salt"),
-        ZERO_ADDRESS if signer is None else parse_address(signer, "authorizedSigner"),
+        _parse_signer(payload),
         _parse_voucher(payload),
     )
 
 
-def _parse_voucher(payload: dict[str, Any]) -> Voucher:
+def _parse_signed_open(payload: dict[str, Any]) -> SignedOpenPayload:
+    return SignedOpenPayload(
+        parse_signed(payload, opens=True),
+        parse_bytes32(payload.get("salt"), "salt"),
+        _parse_signer(payload),
+        _parse_voucher(payload, "voucherSignature"),
+    )
+
+
+def _parse_signer(payload: dict[str, Any]) -> Address:
+    signer = payload.get("authorizedSigner")
+    return ZERO_ADDRESS if signer is None else parse_address(signer, "authorizedSigner")
+
+
+def _parse_voucher(payload: dict[str, Any], signature: str = "signature") -> Voucher:
     return Voucher(
         parse_channel_id(payload.get("channelId")),
         parse_amount(payload.get("cumulativeAmount"), "cumulativeAmount"),
-        parse_signature(payload.get("signature")),
+        parse_signature(payload.get(signature), signature),
     )
 
 
@@ -451,7 +548,7 @@ def _voucher_members(voucher: Voucher) -> dict[str, str]:
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """The ``Payment-Receipt`` of a paid answer. ``timestamp`` is Unix seconds; amounts are
-    cumulative base units.
+    cumulative base units. ``price`` says why it cost what it did, where incentives apply.
     """
 
     channel_id: ChannelId
@@ -461,6 +558,7 @@ class Receipt:
     spent: int
     timestamp: float
     transaction_hash: bytes | None = None
+    price: PriceNote | None = None
 
     def to_header(self) -> str:
         """The value of a ``Payment-Receipt`` header."""
@@ -472,10 +570,11 @@ class Receipt:
         """
         channel_id = to_hex(self.channel_id)
         sent = self.transaction_hash
+        balance, price = ("", "") if self.price is None else self.price.to_json()
         return (
-            f'{{"acceptedCumulative":"{self.accepted}","chainId":{self.chain_id},'
+            f'{{"acceptedCumulative":"{self.accepted}",{balance}"chainId":{self.chain_id},'
             f'"challengeId":{encode_basestring(self.challenge_id)},"channelId":"{channel_id}",'
-            f'"intent":"{INTENT}","method":"{METHOD}","reference":"{channel_id}",'
+            f'"intent":"{INTENT}","method":"{METHOD}",{price}"reference":"{channel_id}",'
             f'"spent":"{self.spent}","status":"success",'
             f'"timestamp":"{format_time(self.timestamp)}"'
             + ("}" if sent is None else f',"txHash":"{to_hex(sent)}"}}')
@@ -512,6 +611,7 @@ class Receipt:
             transaction_hash=(
                 None if transaction_hash is None else parse_bytes32(transaction_hash, "txHash")
             ),
+            price=PriceNote.parse(members),
         )
 
 
@@ -556,12 +656,6 @@ def parse_time(text: object) -> datetime:
 def canonical_json(members: Mapping[str, Any]) -> str:
     """JCS for what we write: strings, whole numbers below 2**53 and objects with ASCII names."""
     return _CANONICAL.encode(members)
-
-
-def _check_opened_by_payer(details: dict[str, Any]) -> None:
-    types = details.get("credentialTypes", ["hash"])
-    if not isinstance(types, list) or "hash" not in types:
-        raise MethodUnsupported("the payee takes no channel that the payer opened on its own")
 
 
 def _optional_text(members: Mapping[str, object], name: str) -> str | None:

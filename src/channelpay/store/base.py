@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from channelpay.errors import ChannelPayError
+from channelpay.protocol.entries import Change, Entries, EntryKey, EntryState
 from channelpay.protocol.rules import ChannelRecord, Order, Payment
 from channelpay.protocol.transactions import Outbox
 from channelpay.protocol.types import Address, Channel, ChannelId, ChannelState, Voucher
@@ -32,7 +33,8 @@ class Accepted:
     """The channel after an order. ``payment_id`` names the charge that this request was served
     for: the earlier one for a retry, None where nothing was to pay. ``charged`` is what this order
     added to it, and ``is_new`` whether it began it. ``attempt`` counts the requests for the charge:
-    with it, :meth:`Store.release` is told which of them failed.
+    with it, :meth:`Store.release` is told which of them failed. ``payment`` is that charge as it
+    is now, and ``entries`` are those that this order changed.
     """
 
     record: ChannelRecord
@@ -40,11 +42,14 @@ class Accepted:
     charged: int = 0
     is_new: bool = False
     attempt: int = 1
+    payment: Payment | None = None
+    entries: Entries = field(default_factory=dict)
 
 
 Answer = Accepted | ChannelPayError
 """What became of an order: a refusal is a :class:`~channelpay.errors.PaymentRefused`,
-:class:`~channelpay.errors.RiskLimitReached` or :class:`~channelpay.errors.NotFound`.
+:class:`~channelpay.errors.RiskLimitReached`, :class:`~channelpay.errors.NotFound`, or what the
+order's terms raised.
 """
 
 
@@ -89,7 +94,8 @@ class Store(Outbox, Protocol):
 
     def accept(self, orders: Sequence[Order]) -> Future[list[Answer]]:
         """The atomic verb: load, decide (:meth:`channelpay.store.rows.Rows.decide`) and write in
-        one transaction, together with whatever else waits.
+        one transaction, together with whatever else waits. The entries that an order's terms name
+        are loaded, and changed, in it as well.
 
         Each order is decided in its turn as if it came alone, and answered in its place; one that
         is refused, say with :class:`~channelpay.errors.ChannelNotFound`, leaves nothing. The
@@ -99,7 +105,18 @@ class Store(Outbox, Protocol):
     def release(self, payment_id: int, attempt: int) -> Future[Payment]:
         """One request that this charge was made for was not delivered. The charge goes back when
         that holds for all of them (:func:`channelpay.protocol.rules.release`): the payment says
-        whether it did. What is not known to have been done may be repeated: it counts once.
+        whether it did. What its sale changed in entries is then undone
+        (:func:`channelpay.protocol.rules.given_back`). What is not known to have been done may be
+        repeated: it counts once.
+        """
+
+    def change_entries(self, keys: Sequence[EntryKey], change: Change) -> Future[Entries]:
+        """Change entries that no payment is about, say to issue coupons: ``change`` gets those of
+        ``keys`` that are there, and says which become what; the result is what it said. It changes
+        no others than ``keys``, and what it raises is the caller's: nothing is written then.
+
+        Whoever does not know whether it was committed repeats it: so it has to see in the entries
+        what was done already.
         """
 
     def begin_close(self, channel_id: ChannelId, voucher: Voucher | None) -> Future[ChannelRecord]:
@@ -150,6 +167,16 @@ class Store(Outbox, Protocol):
 
     def records(self) -> list[ChannelRecord]:
         """Every channel, ordered by id."""
+
+    def entry(self, key: EntryKey) -> EntryState | None:
+        """One entry, as last committed."""
+
+    def entries(
+        self, kind: str, prefix: bytes = b"", after: bytes = b"", limit: int = 1_000
+    ) -> list[tuple[EntryKey, EntryState]]:
+        """The first ``limit`` entries of a kind whose names begin with ``prefix`` and come behind
+        ``after``, ordered by name.
+        """
 
     def payments(self, channel_id: ChannelId) -> list[StoredPayment]:
         """The ledger of one channel, oldest first."""

@@ -11,23 +11,34 @@ NULL: so there are few different ones, and SQLite prepares each once.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import chain, count
 from typing import Any
 
 from channelpay.errors import ChannelNotFound, NotFound
+from channelpay.protocol.entries import (
+    Change,
+    Entries,
+    EntryKey,
+    EntryState,
+    decode_state,
+    decode_undo,
+    encode_undo,
+)
 from channelpay.protocol.rules import (
+    PLAIN,
     ChannelRecord,
     Charge,
     Order,
     Outcome,
     Payment,
     Purchase,
+    Refund,
+    Sold,
     begin_close,
     close_failed,
     enter_chain,
-    release,
 )
 from channelpay.protocol.text import to_hex
 from channelpay.protocol.types import (
@@ -46,17 +57,18 @@ from channelpay.store.rows import Rows
 ROWS_MAX = 256
 """Rows in one statement."""
 KEPT_MAX = 20_000
-"""Channels kept in memory, about 1 kB each."""
+"""Channels kept in memory, about 1 kB each; and entries, mostly smaller."""
 
 _RECORD_COLUMNS = (
     "channel_id, payer, payee, token, authorized_signer, salt,"
     " status, deposit, settled, close_requested_at, accepted, spent, signature,"
     " closes_begun, unsettled_since, in_doubt"
 )
-_PAYMENT_COLUMNS = (
+_PLAIN_COLUMNS = (
     "payment_id, channel_id, cumulative, price, resource, time, idempotency_key, outcome, attempts,"
     " undelivered"
 )
+_PAYMENT_COLUMNS = f"{_PLAIN_COLUMNS}, kind, details, undo, refunded"
 _IS_OWED = "status <> 'finalized' AND (unsettled_since > 0 OR closes_begun > 0)"
 _SELECT_RECORD = f"SELECT {_RECORD_COLUMNS} FROM channels WHERE channel_id = ?"
 _SELECT_RECORDS = f"SELECT {_RECORD_COLUMNS} FROM channels ORDER BY channel_id"
@@ -81,7 +93,8 @@ _SELECT_PAYMENTS = (
     f"SELECT {_PAYMENT_COLUMNS} FROM payments WHERE channel_id = ? ORDER BY payment_id"
 )
 _UPDATE_PAYMENT = (
-    "UPDATE payments SET price = ?, outcome = ?, attempts = ?, undelivered = ? WHERE payment_id = ?"
+    "UPDATE payments SET price = ?, outcome = ?, attempts = ?, undelivered = ?, undo = ?,"
+    " refunded = ? WHERE payment_id = ?"
 )
 _LAST_PAYMENT = "SELECT max(payment_id) FROM payments"
 _SELECT_UNSETTLED = (
@@ -117,9 +130,28 @@ _UPDATE_MANY_MARKS = (
     "WITH new (u, d, id) AS (VALUES {rows})"
     " UPDATE channels SET unsettled_since = u, in_doubt = d FROM new WHERE channel_id = id"
 )
+# Most payments are plain: what they do not say is the default of its column.
+_INSERT_PLAIN = (
+    f"WITH new ({_PLAIN_COLUMNS}) AS (VALUES {{rows}})"
+    f" INSERT INTO payments ({_PLAIN_COLUMNS}) SELECT * FROM new WHERE payment_id IS NOT NULL"
+)
 _INSERT_PAYMENTS = (
     f"WITH new ({_PAYMENT_COLUMNS}) AS (VALUES {{rows}})"
     f" INSERT INTO payments ({_PAYMENT_COLUMNS}) SELECT * FROM new WHERE payment_id IS NOT NULL"
+)
+_SELECT_ENTRY = "SELECT state FROM entries WHERE kind = ? AND name = ?"
+_SELECT_ENTRIES = (
+    "SELECT kind, name, state FROM entries WHERE kind = ?1 AND name > ?2 AND name >= ?3"
+    " AND substr(name, 1, length(?3)) = ?3 ORDER BY name LIMIT ?4"
+)
+_SELECT_MANY_ENTRIES = (
+    "WITH wanted (k, n) AS (VALUES {rows})"
+    " SELECT kind, name, state FROM wanted CROSS JOIN entries ON kind = k AND name = n"
+)
+_UPSERT_ENTRIES = (
+    "WITH new (k, n, s) AS (VALUES {rows})"
+    " INSERT INTO entries (kind, name, state) SELECT * FROM new WHERE k IS NOT NULL"
+    " ON CONFLICT (kind, name) DO UPDATE SET state = excluded.state"
 )
 _UPSERT_CURSOR = (
     "INSERT INTO cursors (name, position) VALUES (?, ?)"
@@ -137,20 +169,23 @@ class Ledger:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._kept: dict[ChannelId, ChannelRecord] = {}
+        self._kept_entries: dict[EntryKey, str] = {}
         self._last_payment: int | None = None
         self._version: int | None = None
-        self.journal = Journal(connection)
+        self.journal: Journal = Journal(connection)
 
     def begin(self) -> None:
         """A transaction that writes has begun: from now on nobody else changes the file."""
         (version,) = self._connection.execute("PRAGMA data_version").fetchone()
-        if version != self._version or len(self._kept) > KEPT_MAX:
+        kept = max(len(self._kept), len(self._kept_entries))
+        if version != self._version or kept > KEPT_MAX:
             self.forget()
         self._version = version
 
     def forget(self) -> None:
         """What was kept may not be so: the transaction was rolled back."""
         self._kept.clear()
+        self._kept_entries.clear()
         self._last_payment = None
 
     def accept(self, orders: Sequence[Order]) -> list[Answer]:
@@ -161,10 +196,15 @@ class Ledger:
             r for r in verdicts.records.values() if _marks(r) != _marks(self._kept[r.channel_id])
         )
         self._run_many(_UPDATE_MANY_MARKS, ((*_marks(r), r.channel_id) for r in marked))
-        self._run_many(_INSERT_PAYMENTS, (_payment_row(n, p) for n, p in verdicts.added.items()))
+        added = verdicts.added.items()
+        plain = (_plain_row(n, p) for n, p in added if p.sold is PLAIN)
+        self._run_many(_INSERT_PLAIN, plain)
+        others = ((*_plain_row(n, p), *_sold_row(p)) for n, p in added if p.sold is not PLAIN)
+        self._run_many(_INSERT_PAYMENTS, others)
         if verdicts.updated:
             updated = ((*_outcome_row(p), number) for number, p in verdicts.updated.items())
             self._connection.executemany(_UPDATE_PAYMENT, updated)
+        self._write_entries(verdicts.entries)
         self._kept.update(verdicts.records)
         self._last_payment = max(verdicts.added, default=self._last_payment)
         return verdicts.answers
@@ -180,16 +220,32 @@ class Ledger:
         if self._last_payment is None:
             (last,) = self._connection.execute(_LAST_PAYMENT).fetchone()
             self._last_payment = last or 0
-        return Rows(count(self._last_payment + 1), records, map(_payment, self._earlier(orders)))
+        new_ids = count(self._last_payment + 1)
+        keys = {key for order in orders if order.terms is not None for key in order.terms.keys}
+        earlier = map(_payment, self._earlier(orders))
+        return Rows(new_ids, records, earlier, self._entries(keys))
+
+    def _entries(self, keys: Iterable[EntryKey]) -> dict[EntryKey, str]:
+        """The texts of those that are there."""
+        wanted = list(keys)
+        unknown = ((one.kind, one.name) for one in wanted if one not in self._kept_entries)
+        for kind, name, state in self._select_many(_SELECT_MANY_ENTRIES, unknown):
+            self._kept_entries[EntryKey(kind, name)] = state
+        kept = ((one, self._kept_entries.get(one)) for one in wanted)
+        return {key: text for key, text in kept if text is not None}
+
+    def _write_entries(self, texts: Mapping[EntryKey, str]) -> None:
+        self._run_many(_UPSERT_ENTRIES, ((k.kind, k.name, text) for k, text in texts.items()))
+        self._kept_entries.update(texts)
 
     def _earlier(self, orders: Sequence[Order]) -> Iterator[tuple[Any, ...]]:
         numbers, keys, vouchers = set(), set(), set()
         for order in orders:
-            if isinstance(order, Charge):
+            if isinstance(order, Charge) or isinstance(order, Refund):  # noqa: SIM101  twice as fast
                 numbers.add((order.payment_id,))
             elif order.idempotency_key is not None:
                 keys.add((order.channel_id, order.idempotency_key))
-            else:
+            elif isinstance(order, Purchase):
                 vouchers.add(_voucher_row(order))
         yield from self._select_many(_SELECT_MANY_PAYMENTS, numbers)
         yield from self._select_many(_SELECT_BY_KEYS, keys)
@@ -209,11 +265,20 @@ class Ledger:
         row = self._connection.execute(_SELECT_PAYMENT, (payment_id,)).fetchone()
         if row is None:
             raise NotFound(f"no payment {payment_id}")
-        payment = _payment(row).payment
-        record, released = release(self._known(payment.channel_id), payment, attempt)
-        self._write_books(record)
-        self._write_outcome(payment_id, released)
-        return released
+        stored = _payment(row)
+        record = self._known(stored.payment.channel_id)
+        entries = self._entries({one.key for one in stored.payment.undo})
+        released = Rows(count(), [record], [stored], entries).release(payment_id, attempt)
+        self._write_books(released.record)
+        outcome = _outcome_row(released.payment)
+        self._connection.execute(_UPDATE_PAYMENT, (*outcome, payment_id))
+        self._write_entries(released.entries)
+        return released.payment
+
+    def change_entries(self, keys: Sequence[EntryKey], change: Change) -> Entries:
+        changed, texts = Rows(count(), entries=self._entries(keys)).change_entries(keys, change)
+        self._write_entries(texts)
+        return changed
 
     def begin_close(
         self, channel_id: ChannelId, voucher: Voucher | None, now: int
@@ -268,6 +333,16 @@ class Ledger:
             sums[token] = sums.get(token, Totals()).plus(record)
         return sums
 
+    def entry(self, key: EntryKey) -> EntryState | None:
+        row = self._connection.execute(_SELECT_ENTRY, (key.kind, key.name)).fetchone()
+        return None if row is None else decode_state(row[0])
+
+    def entries(
+        self, kind: str, prefix: bytes, after: bytes, limit: int
+    ) -> list[tuple[EntryKey, EntryState]]:
+        rows = self._connection.execute(_SELECT_ENTRIES, (kind, after, prefix, limit))
+        return [(EntryKey(kind, name), decode_state(state)) for kind, name, state in rows]
+
     def payments(self, channel_id: ChannelId) -> list[StoredPayment]:
         return [_payment(row) for row in self._connection.execute(_SELECT_PAYMENTS, (channel_id,))]
 
@@ -292,9 +367,6 @@ class Ledger:
         self._connection.execute(_UPDATE_BOOKS, (*_books_row(record), record.channel_id))
         self._kept[record.channel_id] = record
         return record
-
-    def _write_outcome(self, payment_id: int, payment: Payment) -> None:
-        self._connection.execute(_UPDATE_PAYMENT, (*_outcome_row(payment), payment_id))
 
 
 @cache
@@ -339,7 +411,7 @@ def _marks(record: ChannelRecord) -> tuple[int, bool]:
     return record.unsettled_since, record.in_doubt
 
 
-def _payment_row(payment_id: int, payment: Payment) -> tuple[Any, ...]:
+def _plain_row(payment_id: int, payment: Payment) -> tuple[Any, ...]:
     return (
         payment_id,
         payment.channel_id,
@@ -354,9 +426,15 @@ def _payment_row(payment_id: int, payment: Payment) -> tuple[Any, ...]:
     )
 
 
+def _sold_row(payment: Payment) -> tuple[Any, ...]:
+    sold = payment.sold
+    return (sold.kind, sold.details, encode_undo(sold.undo), blob(sold.refunded))
+
+
 def _outcome_row(payment: Payment) -> tuple[Any, ...]:
     counted = (payment.attempts, payment.undelivered)
-    return (blob(payment.price), payment.outcome.value, *counted)
+    given_back = (encode_undo(payment.sold.undo), blob(payment.sold.refunded))
+    return (blob(payment.price), payment.outcome.value, *counted, *given_back)
 
 
 def _voucher_row(purchase: Purchase) -> tuple[Any, ...]:
@@ -387,7 +465,7 @@ def _record(row: tuple[Any, ...]) -> ChannelRecord:
 
 def _payment(row: tuple[Any, ...]) -> StoredPayment:
     payment_id, channel_id, cumulative, price, resource, time, key, outcome, *counted = row
-    attempts, undelivered = counted
+    attempts, undelivered, kind, details, undo, refunded = counted
     payment = Payment(
         channel_id=ChannelId(channel_id),
         cumulative=amount(cumulative),
@@ -398,5 +476,6 @@ def _payment(row: tuple[Any, ...]) -> StoredPayment:
         outcome=Outcome(outcome),
         attempts=attempts,
         undelivered=undelivered,
+        sold=Sold(kind, details, decode_undo(undo), amount(refunded)),
     )
     return StoredPayment(payment_id, payment)

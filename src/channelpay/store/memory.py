@@ -12,6 +12,7 @@ from threading import Lock
 from typing import TypeVar
 
 from channelpay.errors import ChannelNotFound, NotFound, StoreUnavailable
+from channelpay.protocol.entries import Change, Entries, EntryKey, EntryState, decode_state
 from channelpay.protocol.rules import (
     ChannelRecord,
     Order,
@@ -19,7 +20,6 @@ from channelpay.protocol.rules import (
     begin_close,
     close_failed,
     enter_chain,
-    release,
 )
 from channelpay.protocol.text import to_hex
 from channelpay.protocol.transactions import (
@@ -53,7 +53,10 @@ class MemoryStore:
         return self._done(lambda: self._rows.decide(orders).answers)
 
     def release(self, payment_id: int, attempt: int) -> Future[Payment]:
-        return self._done(lambda: self._release(payment_id, attempt))
+        return self._done(lambda: self._rows.release(payment_id, attempt).payment)
+
+    def change_entries(self, keys: Sequence[EntryKey], change: Change) -> Future[Entries]:
+        return self._done(lambda: self._rows.change_entries(keys, change)[0])
 
     def begin_close(self, channel_id: ChannelId, voucher: Voucher | None) -> Future[ChannelRecord]:
         return self._done(
@@ -132,6 +135,22 @@ class MemoryStore:
         with self._lock:
             return [record for _, record in sorted(self._rows.records.items())]
 
+    def entry(self, key: EntryKey) -> EntryState | None:
+        with self._lock:
+            text = self._rows.entries.get(key)
+        return None if text is None else decode_state(text)
+
+    def entries(
+        self, kind: str, prefix: bytes = b"", after: bytes = b"", limit: int = 1_000
+    ) -> list[tuple[EntryKey, EntryState]]:
+        with self._lock:
+            found = sorted(
+                (key, text)
+                for key, text in self._rows.entries.items()
+                if key.kind == kind and key.name.startswith(prefix) and key.name > after
+            )
+        return [(key, decode_state(text)) for key, text in found[:limit]]
+
     def payments(self, channel_id: ChannelId) -> list[StoredPayment]:
         with self._lock:
             stored = [
@@ -194,15 +213,6 @@ class MemoryStore:
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
-
-    def _release(self, payment_id: int, attempt: int) -> Payment:
-        payment = self._rows.payments.get(payment_id)
-        if payment is None:
-            raise NotFound(f"no payment {payment_id}")
-        record, released = release(self._known(payment.channel_id), payment, attempt)
-        self._written(record)
-        self._rows.payments[payment_id] = released
-        return released
 
     def _change(
         self, channel_id: ChannelId, change: Callable[[ChannelRecord], ChannelRecord]

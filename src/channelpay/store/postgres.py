@@ -29,6 +29,7 @@ from psycopg.adapt import Loader
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from channelpay.errors import ConfigError, StoreUnavailable
+from channelpay.protocol.entries import Change, Entries, EntryKey, EntryState
 from channelpay.protocol.rules import ChannelRecord, Order, Payment
 from channelpay.protocol.transactions import Outgoing, Signed, TransactionStatus
 from channelpay.protocol.types import Address, Channel, ChannelId, Voucher
@@ -39,6 +40,7 @@ from channelpay.store.postgres_ledger import (
     AddChannel,
     BeginClose,
     Books,
+    ChangeEntries,
     CloseFailed,
     Reader,
     Release,
@@ -126,6 +128,9 @@ class PostgresStore:
     def release(self, payment_id: int, attempt: int) -> Future[Payment]:
         return self._writer.submit(Release(payment_id, attempt))
 
+    def change_entries(self, keys: Sequence[EntryKey], change: Change) -> Future[Entries]:
+        return self._writer.submit(ChangeEntries(keys, change))
+
     def begin_close(self, channel_id: ChannelId, voucher: Voucher | None) -> Future[ChannelRecord]:
         return self._writer.submit(BeginClose(channel_id, voucher, _now_ms()))
 
@@ -194,6 +199,14 @@ class PostgresStore:
 
     def payments(self, channel_id: ChannelId) -> list[StoredPayment]:
         return self._read(lambda reader: reader.payments(channel_id))
+
+    def entry(self, key: EntryKey) -> EntryState | None:
+        return self._read(lambda reader: reader.entry(key))
+
+    def entries(
+        self, kind: str, prefix: bytes = b"", after: bytes = b"", limit: int = 1_000
+    ) -> list[tuple[EntryKey, EntryState]]:
+        return self._read(lambda reader: reader.entries(kind, prefix, after, limit))
 
     def owed(self) -> list[ChannelRecord]:
         return self._read_all(lambda reader: reader.owed())

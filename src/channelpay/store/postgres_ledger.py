@@ -5,8 +5,12 @@ A transaction loads all that its verbs are about, decides on those rows in memor
 changed: two round trips, however many verbs there are.
 
 Transactions never wait for each other in a circle: each inserts channels in the order of their ids,
-then locks all of its channels in the order of their ids, then takes the one lock of the journal,
-then writes cursors in the order of their names, and waits for nothing else.
+then locks all of its channels in the order of their ids, then inserts and then locks entries in the
+order of their keys, then takes the one lock of the journal, then writes cursors in the order of
+their names, and waits for nothing else.
+
+An entry that is not there is inserted with an empty state, so that there is something to lock: what
+nobody gave a state is deleted again before the commit. Nobody ever sees it.
 """
 
 # ruff: noqa: S608  (the statements are put together from the constants below, at import)
@@ -20,17 +24,28 @@ from typing import Any, Generic, LiteralString, TypeAlias, TypeVar
 
 from psycopg import Connection, Cursor, OperationalError
 
-from channelpay.errors import ChannelNotFound, NotFound
+from channelpay.errors import ChannelNotFound
+from channelpay.protocol.entries import (
+    Change,
+    Entries,
+    EntryKey,
+    EntryState,
+    decode_state,
+    decode_undo,
+    encode_undo,
+)
 from channelpay.protocol.rules import (
     ChannelRecord,
     Charge,
     Order,
     Outcome,
     Payment,
+    Purchase,
+    Refund,
+    Sold,
     begin_close,
     close_failed,
     enter_chain,
-    release,
 )
 from channelpay.protocol.text import to_hex
 from channelpay.protocol.types import (
@@ -52,7 +67,7 @@ _RECORD_COLUMNS: LiteralString = (
 )
 _PAYMENT_COLUMNS: LiteralString = (
     "payment_id, channel_id, cumulative, price, resource, time, idempotency_key, outcome, attempts,"
-    " undelivered"
+    " undelivered, kind, details, undo, refunded"
 )
 _IS_OWED: LiteralString = "status <> 'finalized' AND (unsettled_since > 0 OR closes_begun > 0)"
 _SELECT_RECORD: LiteralString = (
@@ -84,6 +99,11 @@ _MARK_IN_DOUBT: LiteralString = (
     "UPDATE channelpay_channels SET in_doubt = true WHERE channel_id IN ("
     "SELECT channel_id FROM channelpay_channels WHERE status <> 'finalized'"
     " ORDER BY channel_id FOR NO KEY UPDATE)"
+)
+_SELECT_ENTRY: LiteralString = "SELECT state FROM channelpay_entries WHERE kind = %s AND name = %s"
+_SELECT_ENTRIES: LiteralString = (
+    "SELECT name, state FROM channelpay_entries WHERE kind = %s AND name > %s AND name >= %s"
+    " AND substr(name, 1, %s) = %s ORDER BY name LIMIT %s"
 )
 _SELECT_CURSOR: LiteralString = "SELECT position FROM channelpay_cursors WHERE name = %s"
 
@@ -127,21 +147,46 @@ _SELECT_BY_VOUCHER: LiteralString = (
     " AND hashtextextended(resource, 0) = hashtextextended(bought, 0)"
     " ORDER BY payment_id DESC LIMIT 1) AS found"
 )
+_INSERT_ENTRIES: LiteralString = (
+    "INSERT INTO channelpay_entries (kind, name, state)"
+    " SELECT kind, name, '' FROM unnest(%s::text[], %s::bytea[]) AS new (kind, name)"
+    ' ORDER BY kind COLLATE "C", name ON CONFLICT DO NOTHING'
+)
+# What a payment has to undo changes under the lock of its channel, which is held by now.
+_LOCK_ENTRIES: LiteralString = (
+    "WITH wanted (k, n) AS ("
+    "SELECT * FROM unnest(%s::text[], %s::bytea[]) UNION"
+    " SELECT one ->> 0, decode(one ->> 1, 'hex') FROM channelpay_payments"
+    " CROSS JOIN LATERAL json_array_elements(nullif(undo, '')::json) AS one"
+    " WHERE payment_id = ANY (%s::bigint[]))"
+    " SELECT kind, name, state FROM wanted JOIN channelpay_entries ON kind = k AND name = n"
+    " ORDER BY kind, name FOR NO KEY UPDATE OF channelpay_entries"
+)
 
 # In this order: a charge that is given back makes room for another one with the same key.
 _UPDATE_PAYMENTS: LiteralString = (
     "UPDATE channelpay_payments AS old"
     " SET price = new.price, outcome = new.outcome, attempts = new.attempts,"
-    " undelivered = new.undelivered"
-    " FROM unnest(%s::bigint[], %s::text[]::numeric[], %s::text[], %s::integer[], %s::bigint[])"
-    " AS new (payment_id, price, outcome, attempts, undelivered)"
+    " undelivered = new.undelivered, undo = new.undo, refunded = new.refunded"
+    " FROM unnest(%s::bigint[], %s::text[]::numeric[], %s::text[], %s::integer[], %s::bigint[],"
+    " %s::text[], %s::text[]::numeric[])"
+    " AS new (payment_id, price, outcome, attempts, undelivered, undo, refunded)"
     " WHERE old.payment_id = new.payment_id"
 )
 _INSERT_PAYMENTS: LiteralString = (
     f"INSERT INTO channelpay_payments ({_PAYMENT_COLUMNS})"
     " SELECT * FROM unnest(%s::bigint[], %s::bytea[], %s::text[]::numeric[],"
     " %s::text[]::numeric[], %s::text[], %s::bigint[], %s::text[], %s::text[], %s::integer[],"
-    " %s::bigint[])"
+    " %s::bigint[], %s::text[], %s::text[], %s::text[], %s::text[]::numeric[])"
+)
+_UPDATE_ENTRIES: LiteralString = (
+    "UPDATE channelpay_entries AS old SET state = new.state"
+    " FROM unnest(%s::text[], %s::bytea[], %s::text[]) AS new (kind, name, state)"
+    " WHERE old.kind = new.kind AND old.name = new.name"
+)
+_DELETE_ENTRIES: LiteralString = (
+    "DELETE FROM channelpay_entries AS old USING unnest(%s::text[], %s::bytea[])"
+    " AS unused (kind, name) WHERE old.kind = unused.kind AND old.name = unused.name"
 )
 _UPDATE_BOOKS: LiteralString = (
     "UPDATE channelpay_channels AS old SET accepted = new.accepted, spent = new.spent,"
@@ -182,6 +227,15 @@ class Release:
 
     def __call__(self, books: Books) -> Payment:
         return books.release(self.payment_id, self.attempt)
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeEntries:
+    keys: Sequence[EntryKey]
+    change: Change
+
+    def __call__(self, books: Books) -> Entries:
+        return books.change_entries(self.keys, self.change)
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,10 +318,14 @@ class Books:
         self._hidden = {channel_id: records.pop(channel_id) for channel_id in inserted}
         self._blocks = {row[0]: row[-1] for row in loaded.channels}
         new_ids = (payment_id for (payment_id,) in loaded.new_payment_ids)
-        self._rows = Rows(new_ids, records.values(), map(_payment, loaded.payments))
+        texts = {EntryKey(kind, name): state for kind, name, state in loaded.entries}
+        there = {key: text for key, text in texts.items() if text}
+        self._unused = texts.keys() - there.keys()
+        self._rows = Rows(new_ids, records.values(), map(_payment, loaded.payments), there)
         self.records: dict[ChannelId, ChannelRecord] = {}
         self.added: dict[int, Payment] = {}
         self.updated: dict[int, Payment] = {}
+        self.entries: dict[EntryKey, str] = {}
         self.views: dict[ChannelId, ChainView] = {}
         self.cursors: dict[str, str] = {}
 
@@ -278,21 +336,29 @@ class Books:
         self.added.update(verdicts.added)
         for payment_id, payment in verdicts.updated.items():
             self._note(payment_id, payment)
+        self.entries.update(verdicts.entries)
         return verdicts.answers
+
+    @property
+    def unused(self) -> set[EntryKey]:
+        """The entries that were inserted for nothing."""
+        return self._unused - self.entries.keys()
 
     @cached_property
     def journal(self) -> Journal:
         return Journal(self._connection)
 
     def release(self, payment_id: int, attempt: int) -> Payment:
-        payment = self._rows.payments.get(payment_id)
-        if payment is None:
-            raise NotFound(f"no payment {payment_id}")
-        record, released = release(self.known(payment.channel_id), payment, attempt)
-        self._rows.payments[payment_id] = released
-        self._note(payment_id, released)
-        self.change(record)
-        return released
+        released = self._rows.release(payment_id, attempt)
+        self._note(payment_id, released.payment)
+        self.entries.update(released.entries)
+        self.change(released.record)
+        return released.payment
+
+    def change_entries(self, keys: Sequence[EntryKey], change: Change) -> Entries:
+        changed, texts = self._rows.change_entries(keys, change)
+        self.entries.update(texts)
+        return changed
 
     def known(self, channel_id: ChannelId) -> ChannelRecord:
         record = self._rows.records.get(channel_id)
@@ -333,6 +399,7 @@ class _Loaded:
     channels: list[_Row]
     new_payment_ids: list[_Row]
     payments: list[_Row]
+    entries: list[_Row]
 
 
 @dataclass(slots=True)
@@ -344,17 +411,21 @@ class _Wanted:
     keys: set[tuple[ChannelId, str]] = field(default_factory=set)
     vouchers: set[tuple[ChannelId, str, str]] = field(default_factory=set)
     channels: dict[ChannelId, _Row] = field(default_factory=dict)
+    entries: set[EntryKey] = field(default_factory=set)
+    releases: list[int] = field(default_factory=list)
     new_payments_max: int = 0
 
     def add_order(self, order: Order) -> None:
         self.channel_ids.add(order.channel_id)
-        if isinstance(order, Charge):
+        if order.terms is not None:
+            self.entries.update(order.terms.keys)
+        self.new_payments_max += not isinstance(order, Charge)
+        if isinstance(order, Charge | Refund):
             self.payment_ids.add(order.payment_id)
             return
-        self.new_payments_max += 1
         if order.idempotency_key is not None:
             self.keys.add((order.channel_id, order.idempotency_key))
-        else:
+        elif isinstance(order, Purchase):
             amount = str(order.voucher.cumulative_amount)
             self.vouchers.add((order.channel_id, amount, order.resource))
 
@@ -362,6 +433,9 @@ class _Wanted:
         match verb:
             case Release(payment_id):
                 self.payment_ids.add(payment_id)
+                self.releases.append(payment_id)
+            case ChangeEntries(keys):
+                self.entries.update(keys)
             case BeginClose(channel_id) | CloseFailed(channel_id) | UpdateChain(channel_id):
                 self.channel_ids.add(channel_id)
             case AddChannel(channel_id):
@@ -392,11 +466,10 @@ def load(
             _execute(connection, _SELECT_BY_KEY, wanted.keys),
             _execute(connection, _SELECT_BY_VOUCHER, wanted.vouchers),
         ]
+        entries = _lock_entries(connection, wanted)
     found = {row[0]: row for cursor in payments for row in _rows(cursor)}
-    return Books(
-        connection,
-        _Loaded(_rows(inserted), _rows(locked), _rows(new_payment_ids), list(found.values())),
-    )
+    loaded = (_rows(inserted), _rows(locked), _rows(new_payment_ids), list(found.values()))
+    return Books(connection, _Loaded(*loaded, _rows(entries)))
 
 
 def write(connection: Connection[Any], books: Books) -> None:
@@ -412,6 +485,9 @@ def write(connection: Connection[Any], books: Books) -> None:
         _execute(connection, _UPDATE_BOOKS, records)
         views = ((one, *_state_row(v.state), v.block) for one, v in books.views.items())
         _execute(connection, _UPDATE_CHAIN, views)
+        entries = ((key.kind, key.name, text) for key, text in books.entries.items())
+        _execute(connection, _UPDATE_ENTRIES, entries)
+        _execute(connection, _DELETE_ENTRIES, ((key.kind, key.name) for key in books.unused))
         _execute(connection, _UPSERT_CURSORS, books.cursors.items())
         committed = connection.execute("COMMIT")
     if committed.statusmessage != "COMMIT":
@@ -453,6 +529,17 @@ class Reader:
         sums = self.connection.execute(_SELECT_TOTALS)
         return {Address(token): Totals(*amounts) for token, *amounts in sums}
 
+    def entry(self, key: EntryKey) -> EntryState | None:
+        row = self.connection.execute(_SELECT_ENTRY, (key.kind, key.name)).fetchone()
+        return None if row is None else decode_state(row[0])
+
+    def entries(
+        self, kind: str, prefix: bytes, after: bytes, limit: int
+    ) -> list[tuple[EntryKey, EntryState]]:
+        values = (kind, after, prefix, len(prefix), prefix, limit)
+        rows = self.connection.execute(_SELECT_ENTRIES, values)
+        return [(EntryKey(kind, name), decode_state(state)) for name, state in rows]
+
     def cursor(self, name: str) -> str | None:
         row = self.connection.execute(_SELECT_CURSOR, (name,)).fetchone()
         return None if row is None else str(row[0])
@@ -463,6 +550,15 @@ def _lock(connection: Connection[Any], wanted: _Wanted) -> Cursor[Any] | None:
         return None
     values = (list(wanted.channel_ids), list(wanted.payment_ids))
     return connection.execute(_LOCK_CHANNELS, values)
+
+
+def _lock_entries(connection: Connection[Any], wanted: _Wanted) -> Cursor[Any] | None:
+    if not wanted.entries and not wanted.releases:
+        return None
+    keys = [(key.kind, key.name) for key in wanted.entries]
+    _execute(connection, _INSERT_ENTRIES, keys)
+    kinds, names = [kind for kind, _ in keys], [name for _, name in keys]
+    return connection.execute(_LOCK_ENTRIES, (kinds, names, wanted.releases))
 
 
 def _new_payment_ids(connection: Connection[Any], wanted: _Wanted) -> Cursor[Any] | None:
@@ -506,12 +602,17 @@ def _payment_row(payment_id: int, payment: Payment) -> _Row:
         payment.outcome.value,
         payment.attempts,
         payment.undelivered,
+        payment.sold.kind,
+        payment.sold.details,
+        encode_undo(payment.sold.undo),
+        str(payment.sold.refunded),
     )
 
 
 def _outcome_row(payment: Payment) -> _Row:
     counted = (payment.attempts, payment.undelivered)
-    return (str(payment.price), payment.outcome.value, *counted)
+    given_back = (encode_undo(payment.sold.undo), str(payment.sold.refunded))
+    return (str(payment.price), payment.outcome.value, *counted, *given_back)
 
 
 def _record(row: _Row) -> ChannelRecord:
@@ -524,7 +625,7 @@ def _record(row: _Row) -> ChannelRecord:
 
 def _payment(row: _Row) -> StoredPayment:
     payment_id, channel_id, cumulative, price, resource, time, key, outcome, *counted = row
-    attempts, undelivered = counted
+    attempts, undelivered, kind, details, undo, refunded = counted
     payment = Payment(
         channel_id=ChannelId(channel_id),
         cumulative=cumulative,
@@ -535,5 +636,6 @@ def _payment(row: _Row) -> StoredPayment:
         outcome=Outcome(outcome),
         attempts=attempts,
         undelivered=undelivered,
+        sold=Sold(kind, details, decode_undo(undo), refunded),
     )
     return StoredPayment(payment_id, payment)

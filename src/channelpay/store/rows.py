@@ -4,25 +4,37 @@ transaction, and transactions put together from what a database joined.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
-from channelpay.errors import ChannelNotFound, ChannelPayError, NotFound
+from channelpay.errors import ChannelNotFound, ChannelPayError, ConfigError, NotFound
+from channelpay.protocol.entries import (
+    Change,
+    Entries,
+    EntryKey,
+    decode_state,
+    encode_state,
+)
 from channelpay.protocol.rules import (
+    NO_ENTRIES,
+    Amend,
     ChannelRecord,
     Charge,
     Decision,
     Order,
     Payment,
     Purchase,
-    decide,
-    decide_charge,
+    given_back,
+    release,
 )
 from channelpay.protocol.text import to_hex
 from channelpay.protocol.transactions import Outgoing, Signed, TransactionStatus, with_broadcast
 from channelpay.protocol.types import Address, ChannelId
 from channelpay.store.base import Accepted, Answer, StoredPayment
+
+NO_TEXTS: Mapping[EntryKey, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +45,35 @@ class Verdicts:
     records: dict[ChannelId, ChannelRecord] = field(default_factory=dict)
     added: dict[int, Payment] = field(default_factory=dict)
     updated: dict[int, Payment] = field(default_factory=dict)
+    entries: dict[EntryKey, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The rows that have to be written for a release."""
+
+    record: ChannelRecord
+    payment: Payment
+    entries: dict[EntryKey, str]
 
 
 class Rows:
-    """The channels and payments that some orders are about. ``new_ids`` numbers new payments."""
+    """The channels, payments and entries that some orders are about. ``new_ids`` numbers new
+    payments. Entries are kept as text, so that nobody changes one by chance.
+    """
 
     def __init__(
         self,
         new_ids: Iterator[int],
         records: Iterable[ChannelRecord] = (),
         payments: Iterable[StoredPayment] = (),
+        entries: Mapping[EntryKey, str] = NO_TEXTS,
     ) -> None:
-        self.records = {record.channel_id: record for record in records}
+        self.records: dict[ChannelId, ChannelRecord] = {
+            record.channel_id: record for record in records
+        }
         self.payments: dict[int, Payment] = {}
+        self.entries: dict[EntryKey, str] = dict(entries)
         self._new_ids = new_ids
         self._by_key: dict[tuple[ChannelId, str], int] = {}
         self._by_voucher: dict[tuple[ChannelId, int, str], int] = {}
@@ -67,13 +95,14 @@ class Rows:
         record = self.records.get(order.channel_id)
         if record is None:
             raise ChannelNotFound(channelId=to_hex(order.channel_id))
-        if isinstance(order, Charge):
-            payment_id: int | None = order.payment_id
-            decision = decide_charge(record, order, self._payment_of(order))
-        else:
-            payment_id = self._earlier(order)
-            earlier = None if payment_id is None else self.payments[payment_id]
-            decision = decide(record, order, earlier)
+        payment_id = self._earlier(order)
+        earlier = None if payment_id is None else self.payments.get(payment_id)
+        entries = NO_ENTRIES if order.terms is None else self._states(order.terms.keys)
+        decision = order.decide(record, earlier, entries)
+        if decision.entries:
+            changed = _encoded(decision.entries)
+            self.entries.update(changed)
+            verdicts.entries.update(changed)
         if decision.record is not record:
             self.records[order.channel_id] = verdicts.records[order.channel_id] = decision.record
         number = self._note(decision, payment_id, verdicts)
@@ -83,35 +112,65 @@ class Rows:
             decision.charged,
             decision.payment is not None,
             _attempt(order, decision),
+            decision.payment or decision.updated,
+            decision.entries or NO_ENTRIES,
         )
 
+    def release(self, payment_id: int, attempt: int) -> Released:
+        """See :meth:`channelpay.store.base.Store.release`."""
+        payment = self.payments.get(payment_id)
+        if payment is None:
+            raise NotFound(f"no payment {payment_id}")
+        known = self.records[payment.channel_id]
+        record, released = release(known, payment, attempt)
+        entries = self._states({one.key for one in payment.undo})
+        changed = _encoded(given_back(payment, released, entries))
+        self.records[payment.channel_id] = record
+        self.payments[payment_id] = released
+        self.entries.update(changed)
+        return Released(record, released, changed)
+
+    def change_entries(
+        self, keys: Iterable[EntryKey], change: Change
+    ) -> tuple[Entries, dict[EntryKey, str]]:
+        """See :meth:`channelpay.store.base.Store.change_entries`; also the texts that changed."""
+        changed = change(self._states(keys))
+        if not set(changed) <= set(keys):
+            raise ConfigError("a change is of no other entries than those that it names")
+        texts = _encoded(changed)
+        self.entries.update(texts)
+        return changed, texts
+
+    def _states(self, keys: Iterable[EntryKey]) -> Entries:
+        texts = ((key, self.entries.get(key)) for key in keys)
+        return {key: decode_state(text) for key, text in texts if text is not None}
+
     def _note(self, decision: Decision, payment_id: int | None, verdicts: Verdicts) -> int | None:
-        """Enter the payment that was decided on; its number."""
-        if decision.payment is not None:
-            added = next(self._new_ids)
-            self._enter(added, decision.payment)
-            verdicts.added[added] = decision.payment
-            return added
+        """Enter the payments that were decided on; the number of the new one, or of the other."""
+        number = None
         if decision.updated is not None and payment_id is not None:
             self.payments[payment_id] = decision.updated
             changed = verdicts.added if payment_id in verdicts.added else verdicts.updated
             changed[payment_id] = decision.updated
-            return payment_id
-        return None
+            number = payment_id
+        if decision.payment is not None:
+            number = next(self._new_ids)
+            self._enter(number, decision.payment)
+            verdicts.added[number] = decision.payment
+        return number
 
-    def _payment_of(self, charge: Charge) -> Payment:
-        payment = self.payments.get(charge.payment_id)
-        if payment is None or payment.channel_id != charge.channel_id:
-            raise NotFound(f"no payment {charge.payment_id} of this channel")
-        return payment
-
-    def _earlier(self, purchase: Purchase) -> int | None:
+    def _earlier(self, order: Order) -> int | None:
         """What :func:`channelpay.protocol.rules.decide` calls the earlier payment."""
-        channel_id, key = purchase.channel_id, purchase.idempotency_key
-        if key is not None:
-            return self._by_key.get((channel_id, key))
-        amount = purchase.voucher.cumulative_amount
-        return self._by_voucher.get((channel_id, amount, purchase.resource))
+        if isinstance(order, Purchase):
+            key = order.idempotency_key
+            if key is None:
+                amount = order.voucher.cumulative_amount
+                return self._by_voucher.get((order.channel_id, amount, order.resource))
+        elif isinstance(order, Amend):
+            key = order.idempotency_key
+        else:
+            return order.payment_id
+        return None if key is None else self._by_key.get((order.channel_id, key))
 
     def _enter(self, payment_id: int, payment: Payment) -> None:
         """The latest of its kind counts, whatever order they come in."""
@@ -128,7 +187,13 @@ class Rows:
 def _attempt(order: Order, decision: Decision) -> int:
     if isinstance(order, Charge):
         return order.attempt
-    return 1 if decision.updated is None else decision.updated.attempts
+    if decision.payment is not None or decision.updated is None:
+        return 1
+    return decision.updated.attempts
+
+
+def _encoded(entries: Entries) -> dict[EntryKey, str]:
+    return {key: encode_state(state) for key, state in entries.items()}
 
 
 def gathered(rows: Iterable[tuple[Any, ...]]) -> list[Outgoing]:

@@ -129,7 +129,26 @@ _THIRD = (
     """,
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD)
+_FOURTH = (
+    "ALTER TABLE payments ADD COLUMN kind TEXT NOT NULL DEFAULT 'sale'",
+    "ALTER TABLE payments ADD COLUMN details TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE payments ADD COLUMN undo TEXT NOT NULL DEFAULT ''",
+    """
+    ALTER TABLE payments ADD COLUMN
+        refunded BLOB NOT NULL DEFAULT x'00000000000000000000000000000000'
+        CHECK (length(refunded) = 16 AND refunded <= price)
+    """,
+    """
+    CREATE TABLE entries (
+        kind TEXT NOT NULL,
+        name BLOB NOT NULL,
+        state TEXT NOT NULL,
+        PRIMARY KEY (kind, name)
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD, _FOURTH)
 """Step n brings a file of version n to version n + 1 (``PRAGMA user_version``)."""
 
 

@@ -18,6 +18,7 @@ from threading import Lock
 from typing import TypeVar
 
 from channelpay.errors import StoreUnavailable
+from channelpay.protocol.entries import Change, Entries, EntryKey, EntryState
 from channelpay.protocol.rules import ChannelRecord, Order, Payment
 from channelpay.protocol.transactions import Outgoing, Signed, TransactionStatus
 from channelpay.protocol.types import Address, Channel, ChannelId, Voucher
@@ -67,6 +68,9 @@ class SqliteStore:
 
     def release(self, payment_id: int, attempt: int) -> Future[Payment]:
         return self._writer.submit(lambda ledger: ledger.release(payment_id, attempt))
+
+    def change_entries(self, keys: Sequence[EntryKey], change: Change) -> Future[Entries]:
+        return self._writer.submit(lambda ledger: ledger.change_entries(keys, change))
 
     def begin_close(self, channel_id: ChannelId, voucher: Voucher | None) -> Future[ChannelRecord]:
         now = self._now_ms()
@@ -141,6 +145,15 @@ class SqliteStore:
     def payments(self, channel_id: ChannelId) -> list[StoredPayment]:
         with self._read() as ledger:
             return ledger.payments(channel_id)
+
+    def entry(self, key: EntryKey) -> EntryState | None:
+        with self._read() as ledger:
+            return ledger.entry(key)
+
+    def entries(
+        self, kind: str, prefix: bytes = b"", after: bytes = b"", limit: int = 1_000
+    ) -> list[tuple[EntryKey, EntryState]]:
+        return self._read_all(lambda ledger: ledger.entries(kind, prefix, after, limit))
 
     def owed(self) -> list[ChannelRecord]:
         return self._read_all(lambda ledger: ledger.owed())

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from eth_account import Account
 
-from channelpay.chain.connection import connect
+from channelpay.chain.connection import Connection, connect
 from channelpay.chain.contract import PaymentChannelsContract
 from channelpay.chain.sender import Sender
 from channelpay.chain.types import ContractCall, TransactionReceipt
@@ -89,8 +89,10 @@ class ChannelFactory:
 
     def __init__(self, furnished: FurnishedChain) -> None:
         self.furnished = furnished
-        self.connection = connect(furnished.chain.rpc_url)
-        self.contract = PaymentChannelsContract(self.connection, furnished.deployment)
+        self.connection: Connection = connect(furnished.chain.rpc_url)
+        self.contract: PaymentChannelsContract = PaymentChannelsContract(
+            self.connection, furnished.deployment
+        )
 
     def __call__(
         self,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from channelpay.chain.artifacts import payment_channels
+from channelpay.chain.artifacts import Artifact, payment_channels
 from channelpay.errors import ChainReverted, PaymentRefused
 from channelpay.protocol import lifecycle
 from channelpay.protocol.eip712 import (
@@ -44,14 +44,14 @@ Description = tuple[Address, Address, Address, Address, bytes]
 class PlayedChannels(PlayedContract):
     """All channels of one deployment."""
 
-    artifact = payment_channels()
-    abi = Abi(artifact)
+    artifact: Artifact = payment_channels()
+    abi: Abi = Abi(artifact)
 
     def __init__(self, chain_id: int, address: Address, grace_seconds: int) -> None:
         super().__init__(address)
-        self.deployment = Deployment(chain_id, address)
+        self.deployment: Deployment = Deployment(chain_id, address)
         self.grace_seconds = grace_seconds
-        self.code = _code(self.deployment, grace_seconds)
+        self.code: bytes = _code(self.deployment, grace_seconds)
         self.lanes: dict[bytes, LaneState] = {}
         self.kept: dict[tuple[Address, Address], int] = {}
         self._hasher = VoucherHasher(self.deployment)

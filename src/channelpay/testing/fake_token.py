@@ -7,7 +7,7 @@ from typing import Any
 
 from eth_abi.abi import encode
 
-from channelpay.chain.artifacts import test_token
+from channelpay.chain.artifacts import Artifact, test_token
 from channelpay.protocol.eip712 import DOMAIN_TYPEHASH
 from channelpay.protocol.keccak import keccak256
 from channelpay.protocol.types import ZERO_ADDRESS, Address
@@ -28,14 +28,14 @@ _RECEIVE = keccak256(
 class PlayedToken(PlayedContract):
     """Balances and allowances in base units; anyone may mint."""
 
-    artifact = test_token()
-    abi = Abi(artifact)
-    code = artifact.deployed_bytecode
+    artifact: Artifact = test_token()
+    abi: Abi = Abi(artifact)
+    code: bytes = artifact.deployed_bytecode
 
     def __init__(self, chain_id: int, address: Address) -> None:
         super().__init__(address)
         self.chain_id = chain_id
-        self.supply = 0
+        self.supply: int = 0
         self.balances: dict[Address, int] = {}
         self.allowances: dict[tuple[Address, Address], int] = {}
         self.nonces: dict[Address, int] = {}

@@ -3,6 +3,8 @@
 - A block with a title is a file of that name: ```` ```python title="shop.py" ````
 - A block of ``sh`` is typed, line by line: ```` ```sh ````
 - A block of ``output`` is what the commands before it print. ``…`` stands for anything.
+- A picture of ``assets/terminal/`` shows the commands before it and what they print;
+  :mod:`scripts.docs.pictures` makes it.
 
 A comment on the line before says what is special about a block of ``sh``:
 
@@ -23,20 +25,27 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
+from scripts.check_docs import ROOT
+
+DOCS = ROOT / "docs"
 _FENCE = re.compile(
     r"(?:^<!-- run: (?P<mark>[^\n]*?) -->\n)?"
     r"^```(?P<language>[a-z]+)(?: title=\"(?P<title>[^\"\n]+)\")?\n(?P<text>.*?)^```$",
     re.DOTALL | re.MULTILINE,
 )
+_PICTURE = re.compile(
+    r"^!\[[^]\n]+\]\((?P<picture>[^)\s]*assets/terminal/[^)\s]+\.svg)\)", re.MULTILINE
+)
 _GRANTED = re.compile(r"^<!-- run: (chain|channel|after \S+) -->\n\n", re.MULTILINE)
-_SHELL, _OUTPUT = "sh", "output"
+_SHELL, _OUTPUT, _SHOWN = "sh", "output", "picture"
 
 
 @dataclass(frozen=True)
 class Block:
-    """One fenced block, with what a comment before it says."""
+    """One fenced block, with what a comment before it says; or a picture, by its path."""
 
     language: str
     text: str
@@ -54,6 +63,15 @@ class Block:
     @property
     def is_output(self) -> bool:
         return self.language == _OUTPUT
+
+    @property
+    def is_picture(self) -> bool:
+        return self.language == _SHOWN
+
+    @property
+    def commands(self) -> list[str]:
+        """What is typed, one by one."""
+        return [line for line in self.text.splitlines() if line]
 
     @property
     def stays(self) -> bool:
@@ -83,6 +101,20 @@ def granted(page: Path) -> str:
     return found[1] if found else ""
 
 
+def pages_before(page: Path) -> list[Path]:
+    """What has to be followed before this page, in that order."""
+    taken = granted(page)
+    if not taken.startswith("after "):
+        return []
+    before = DOCS / taken.removeprefix("after ")
+    return [*pages_before(before), before]
+
+
 def _blocks(text: str) -> Iterator[Block]:
-    for found in _FENCE.finditer(text):
-        yield Block(found["language"], found["text"], found["title"], found["mark"] or "")
+    fences = ((found.start(), _fenced(found)) for found in _FENCE.finditer(text))
+    pictures = ((m.start(), Block(_SHOWN, m["picture"])) for m in _PICTURE.finditer(text))
+    return (block for _, block in sorted([*fences, *pictures], key=itemgetter(0)))
+
+
+def _fenced(found: re.Match[str]) -> Block:
+    return Block(found["language"], found["text"], found["title"], found["mark"] or "")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import pty
+import random
 import re
 import select
+import shlex
 import signal
 import socket
 import subprocess
@@ -20,11 +22,12 @@ from threading import Thread
 
 ENVIRONMENT = Path(sys.executable).parent
 COLUMNS, LINES = 100, 40
+PROMPT = "$ "
 SECONDS = 90
 _PORTS = (3000, 8402, 8545, 9402)
 _SERVER = re.compile(r"^channelpay (dev|site|proxy)(?=$| -| [a-z]+/)", re.MULTILINE)
 _DEFAULT_PORTS = {"dev": 8545, "site": 8402, "proxy": 8402}
-_ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _SAYS_HOW_TO_STOP = re.compile(r"ctrl[-+]c.*\n", re.IGNORECASE)
 _SCRIPT = """\
 [ -e {state} ] && . {state} && cd "$(cat {state}.folder)"
@@ -38,10 +41,16 @@ set -eo pipefail
 
 @dataclass(frozen=True)
 class Done:
-    """What became of a block of commands: its code, and all that the terminal showed."""
+    """What became of a block of commands: its code, and all that the terminal showed, with
+    colours and the like in ``screen`` and without them in ``output``.
+    """
 
     code: int | None
-    output: str
+    screen: str
+
+    @property
+    def output(self) -> str:
+        return ESCAPE.sub("", self.screen)
 
 
 @dataclass
@@ -50,33 +59,46 @@ class Terminal:
     the commands after them.
 
     The ports that pages speak of may be in use here, so that others take their place: in what is
-    typed or saved, and back again in what is shown.
+    typed or saved, and back again in what is shown. ``programs`` is a folder on the path.
+    With ``shows_commands`` each line of commands is shown after a prompt, as in a shell.
     """
 
     folder: Path
     home: Path
+    programs: Path
     variables: Mapping[str, str]
     ports: Mapping[int, int]
+    shows_commands: bool = False
     _running: list[_Running] = field(default_factory=list)
 
     def save(self, name: str, text: str) -> None:
         """Keep a file as the page says."""
-        path = self.folder / name
+        path = self.current_folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(self.with_free_ports(text))
 
     def run(self, commands: str, typed: str | None = None) -> Done:
         """Run commands to their end."""
-        running = self._start(f"{commands}\nkeep", typed)
+        running = self._start(f"{self._announced(commands)}\nkeep", typed)
         running.read_until(lambda: running.process.poll() is not None)
         return self._done(running)
 
     def start(self, commands: str, typed: str | None = None) -> Done:
         """Run commands of which the last is a server, until it serves."""
-        running = self._start(commands, typed)
+        running = self._start(self._announced(commands), typed)
         running.read_until(lambda: running.serves or running.process.poll() is not None)
         running.read_on()
         return self._done(running)
+
+    @property
+    def current_folder(self) -> Path:
+        """Where the commands before led."""
+        noted = self._state.with_name(f"{self._state.name}.folder")
+        return Path(noted.read_text().rstrip("\n")) if noted.exists() else self.folder
+
+    @property
+    def _state(self) -> Path:
+        return self.home / ".terminal"
 
     def with_free_ports(self, text: str) -> str:
         for port, free in self.ports.items():
@@ -88,19 +110,24 @@ class Terminal:
         while self._running:
             self._running.pop().end()
 
+    def _announced(self, commands: str) -> str:
+        if not self.shows_commands:
+            return commands
+        lines = [line for line in commands.splitlines() if line]
+        return "\n".join(f"printf '%s\\n' {shlex.quote(PROMPT + one)}\n{one}" for one in lines)
+
     def _start(self, commands: str, typed: str | None) -> _Running:
         asked = _SERVER.sub(lambda m: f"{m[0]} --port {_DEFAULT_PORTS[m[1]]}", commands)
-        state, typed_in = self.home / ".terminal", self.with_free_ports(asked)
-        script = _SCRIPT.format(state=state, commands=typed_in)
+        script = _SCRIPT.format(state=self._state, commands=self.with_free_ports(asked))
         running = _Running.of(script, self.folder, self._environment(), typed)
         self._running.append(running)
         return running
 
     def _done(self, running: _Running) -> Done:
-        output = running.output
+        screen = running.screen_text
         for port, free in self.ports.items():
-            output = re.sub(rf"\b{free}\b", str(port), output)
-        return Done(running.process.poll(), output)
+            screen = re.sub(rf"\b{free}\b", str(port), screen)
+        return Done(running.process.poll(), screen)
 
     def _environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if "CHANNELPAY" not in name}
@@ -110,7 +137,7 @@ class Terminal:
             "HOME": str(self.home),
             "LINES": str(LINES),
             "NO_COLOR": "1",
-            "PATH": f"{ENVIRONMENT}{os.pathsep}{os.environ['PATH']}",
+            "PATH": f"{self.programs}{os.pathsep}{os.environ['PATH']}",
             "PYTHONUNBUFFERED": "1",
             "TERM": "dumb",
             **self.variables,
@@ -119,10 +146,16 @@ class Terminal:
 
 @contextmanager
 def terminal(
-    folder: Path, variables: Mapping[str, str], rpc: str | None = None
+    folder: Path,
+    variables: Mapping[str, str],
+    rpc: str | None = None,
+    programs: Path = ENVIRONMENT,
+    *,
+    shows_commands: bool = False,
 ) -> Iterator[Terminal]:
     """A terminal for one page; whatever it started ends with it. ``rpc`` is a chain that is there,
-    where pages say that ``channelpay dev`` has it.
+    where pages say that ``channelpay dev`` has it. ``programs`` is a folder on the path: that of
+    the environment that runs this, unless given.
     """
     places = [folder / "home", folder / "work"]
     for place in places:
@@ -130,7 +163,7 @@ def terminal(
     ports = dict(zip(_PORTS, _free(), strict=True))
     if rpc is not None:
         ports[_DEFAULT_PORTS["dev"]] = int(rpc.rpartition(":")[2])
-    opened = Terminal(places[1], places[0], variables, ports)
+    opened = Terminal(places[1], places[0], programs, variables, ports, shows_commands)
     try:
         yield opened
     finally:
@@ -165,9 +198,13 @@ class _Running:
         return cls(process, screen)
 
     @property
+    def screen_text(self) -> str:
+        return self.shown.decode(errors="replace").replace("\r\n", "\n")
+
+    @property
     def output(self) -> str:
         """What was shown, without colours and the like."""
-        return _ESCAPE.sub("", self.shown.decode(errors="replace")).replace("\r\n", "\n")
+        return ESCAPE.sub("", self.screen_text)
 
     @property
     def serves(self) -> bool:
@@ -221,10 +258,16 @@ class _Running:
         return bool(data)
 
 
-def _free() -> list[int]:
-    """As many free ports as pages speak of, at this moment."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in _PORTS]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
+def _free() -> Iterator[int]:
+    """As many free ports as pages speak of, at this moment; as long as those, for tables."""
+    tried = iter(random.sample(range(2000, 10_000), 1000))
+    for _ in _PORTS:
+        yield next(port for port in tried if _is_free(port))
+
+
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True

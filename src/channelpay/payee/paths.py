@@ -1,0 +1,93 @@
+"""Paths and the patterns of rules: what one pattern matches, and all that an application may take a
+path for. :mod:`channelpay.payee.prices` says what follows from it.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+PATH_CHARACTERS_MAX = 4096
+"""A longer path is not matched."""
+_PIECES = re.compile(r"\*\*|.", re.DOTALL)
+_SLASHES = re.compile("/+")
+_DOT_ENDS = ("/.", "/..")
+_NAME_ENDS = re.compile(r"(?<=[^/. ])[. ]+(?=/|\Z)")
+
+
+class Pattern:
+    """A path pattern, matched in one pass over the path: clients choose the path, and a regular
+    expression with several wildcards would try again from every place in it.
+    """
+
+    def __init__(self, text: str) -> None:
+        # Bit n of a set stands for: the first n letters of the pattern are matched.
+        self._letters: dict[str, int] = {}
+        self._any_letter = self._stays = self._stays_across = 0
+        self._end = 1
+        for piece in _PIECES.findall(text):
+            if piece in ("*", "**"):
+                self._stays |= self._end
+                self._stays_across |= self._end if piece == "**" else 0
+                continue
+            if piece == "?":
+                self._any_letter |= self._end
+            else:
+                self._letters[piece] = self._letters.get(piece, 0) | self._end
+            self._end <<= 1
+
+    def matches(self, path: str) -> bool:
+        matched = 1
+        for letter in path:
+            inside = letter != "/"
+            steps = self._letters.get(letter, 0) | (self._any_letter if inside else 0)
+            stays = self._stays if inside else self._stays_across
+            matched = (matched & steps) << 1 | matched & stays
+            if not matched:
+                return False
+        return bool(matched & self._end)
+
+
+def alike(path: str) -> str:
+    """The same for all paths that some server or file system takes for one: other capitals, other
+    forms of a letter, invisible characters, dots and spaces at the end of a name.
+    """
+    if path.isascii():
+        plain = path.lower()
+    else:
+        folded = unicodedata.normalize("NFKC", path).casefold()
+        composed = unicodedata.normalize("NFKC", folded)
+        plain = "".join(one for one in composed if unicodedata.category(one) != "Cf")
+    return _NAME_ENDS.sub("", plain)
+
+
+def readings(path: str) -> Iterable[str]:
+    """All that an application may take a path for: as it is, with ``//`` as ``/``, with dot
+    segments resolved, with both in either order.
+    """
+    if path.startswith("/") and "//" not in path and "/." not in path:
+        return [path]
+    merged, resolved = _merged(path), _resolved(path)
+    found = [path, merged, resolved, _merged(resolved), _resolved(merged)]
+    # File systems have no / at the end of what is resolved.
+    found += [one.rstrip("/") or "/" for one in found]
+    return dict.fromkeys(found)
+
+
+def _merged(path: str) -> str:
+    return _SLASHES.sub("/", "/" + path)
+
+
+def _resolved(path: str) -> str:
+    """RFC 3986, 5.2.4: what ends in a dot segment then ends in ``/``."""
+    kept: list[str] = []
+    segments = path.removeprefix("/").split("/")
+    for segment in segments:
+        if segment == "..":
+            del kept[-1:]
+        elif segment != ".":
+            kept.append(segment)
+    if path.endswith(_DOT_ENDS):
+        kept.append("")
+    return "/" + "/".join(kept)
