@@ -23,7 +23,7 @@ WHEELS := .wheels/.ready
 SOLC := .solcx/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long test-web3-7 test-ape check contracts gas bench settle-many chaos forge fuzz halmos slither mutants coverage docs lock clean
+.PHONY: help demo test test-long test-web3-7 test-ape check contracts gas bench settle-many hub-many chaos forge fuzz halmos slither mutants coverage docs lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -67,6 +67,9 @@ bench: $(DEV) $(BENCH) $(NODE) ## what a voucher and a paid request cost, as rat
 
 settle-many: $(DEV) $(NODE) ## a thousand channels settled in batches: transactions, gas, time
 	$(RUN) -m scripts.settle_many
+
+hub-many: $(DEV) $(NODE) ## twenty thousand sales on three sites of a network, with kills: payouts, statements, gas per sale
+	$(RUN) -m scripts.hub_many
 
 chaos: $(DEV) $(NODE) ## kill a site two hundred times while it is paid, on both stores; then ten minutes of chain faults and kills together
 	$(RUN) -m scripts.chaos

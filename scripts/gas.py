@@ -19,6 +19,9 @@ from eth_account import Account
 
 from channelpay.chain.connection import connect
 from channelpay.chain.contract import Erc20, PaymentChannelsContract
+from channelpay.chain.create2 import payouts_creation
+from channelpay.chain.deploy import create
+from channelpay.chain.payouts import PayoutsContract
 from channelpay.chain.sender import Sender
 from channelpay.chain.types import ContractCall
 from channelpay.protocol.eip712 import VoucherSigner, sign_close_authorization
@@ -56,6 +59,7 @@ class Meter:
         self._payer_account, payee, self._neighbour = furnished.chain.accounts[:3]
         self._contract = PaymentChannelsContract(self._connection, furnished.deployment)
         self._erc20 = Erc20(self._connection, furnished.token)
+        self._payouts = PayoutsContract(self._connection)
         self._payer = Sender(self._connection, Account.from_key(self._payer_account.private_key))
         self._payee = Sender(self._connection, Account.from_key(payee.private_key))
         self._signer = VoucherSigner(furnished.deployment, self._payer_account.private_key)
@@ -69,6 +73,8 @@ class Meter:
             self._parties[0], self._neighbour.address, self.token, ZERO_ADDRESS, bytes(32)
         )
         self._use(self._payer, self._contract.open(other, 10**6))
+        create(self._payee, payouts_creation())
+        self._use(self._payee, self._erc20.approve(self._payouts.address, UNLIMITED))
 
     def measure(self, token: Address, unit: int) -> dict[str, int]:
         """Each action's gas in one token, with amounts of a few units of it."""
@@ -102,6 +108,19 @@ class Meter:
             "one more settlement in a batch": round((rest - one) / more_rows),
             "close a batch of one": close_one,
             "one more close in a batch": round((close_rest - close_one) / more_rows),
+        }
+
+    def measure_payouts(self, token: Address, unit: int) -> dict[str, int]:
+        """Of receivers that hold something already, in rounds that are not the first."""
+        receivers = [Address(bytes([number]) * 20) for number in range(1, BATCH_ROWS + 1)]
+        rows = [(receiver, unit) for receiver in receivers]
+        pay, number = self._payouts.pay, self._payouts.rounds(self._parties[1])
+        self._use(self._payee, pay(token, number, rows))
+        one = self._use(self._payee, pay(token, number + 1, rows[:1]))
+        many = self._use(self._payee, pay(token, number + 2, rows))
+        return {
+            "payout to one": one,
+            "one more receiver in a payout": round((many - one) / (BATCH_ROWS - 1)),
         }
 
     def measure_signed_funding(self) -> dict[str, int]:
@@ -189,10 +208,11 @@ def measure() -> dict[str, int]:
         kinds = (("ETH", NATIVE, 10**17), ("ERC-20", one.token, 10**6))
         actions = {kind: one.measure(token, unit) for kind, token, unit in kinds}
         batches = {kind: one.measure_batches(token, unit) for kind, token, unit in kinds}
+        payouts = {kind: one.measure_payouts(token, unit) for kind, token, unit in kinds}
         rest = one.measure_plain() | one.measure_signed_funding()
     named = {
         f"{action}, {kind}": gas
-        for measured in (actions, batches)
+        for measured in (actions, batches, payouts)
         for kind, used in measured.items()
         for action, gas in used.items()
     }

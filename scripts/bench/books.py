@@ -95,10 +95,13 @@ class Customers:
         return [self._purchase(self._random.randrange(self._channels)) for _ in range(count)]
 
     def _purchase(self, number: int) -> Purchase:
-        cumulative = self._paid[number] = self._paid.get(number, 0) + PRICE
-        voucher = Voucher(channel_id(number), cumulative, _SIGNATURE)
-        now = int(time.time() * 1000)
-        return Purchase(voucher, PRICE, RESOURCE, now, str(uuid.uuid4()))
+        cumulative = self._paid[number] = self._paid.get(number, PRICE) + PRICE
+        return _purchase_of(channel_id(number), cumulative)
+
+
+def _purchase_of(channel_id: ChannelId, cumulative: int) -> Purchase:
+    voucher = Voucher(channel_id, cumulative, _SIGNATURE)
+    return Purchase(voucher, PRICE, RESOURCE, int(time.time() * 1000), str(uuid.uuid4()))
 
 
 def _accept(store: Store, customers: Customers, accepts: Accepts) -> Sample:
@@ -153,11 +156,13 @@ def _waiting(answered: queue.SimpleQueue[Any]) -> Iterator[Any]:
 
 def fill(url: str, channels: int) -> None:
     """Enter so many channels by one statement of the database: copies of one that the store
-    entered, under the ids of :func:`channel_id`. The store's own verb would take minutes.
+    entered, under the ids of :func:`channel_id`. The store's own verb would take minutes. Each has
+    paid once, with its open, as channels in a payee's books have.
     """
     view = ChainView(ChannelState(ChannelStatus.OPEN, DEPOSIT), 1)
     with closing(open_store(url)) as store:
         store.add_channel(_TEMPLATE, _CHANNEL, view).result()
+        store.accept([_purchase_of(_TEMPLATE, PRICE)]).result()
     (_fill_sqlite if url.startswith("sqlite:") else _fill_postgres)(url, channels)
 
 

@@ -95,7 +95,7 @@ def _inside(lab: Lab, payee: Payee, requests: PaidRequests, directory: Path) -> 
         "reading the credential": _microseconds(lambda: reader.read(header, time.time())),
         "the signature": _microseconds(lambda: checker.check(payload.voucher, signer)),
         f"the books: decide, write, commit; one of {BUSY}": _books(directory),
-        "the receipt": _microseconds(lambda: checkout.paid_headers((), paid)),
+        "the receipt": _microseconds(lambda: checkout.paid_headers((), paid, request_of(scope))),
     }
 
 

@@ -24,7 +24,7 @@ ENVIRONMENT = Path(sys.executable).parent
 COLUMNS, LINES = 100, 40
 PROMPT = "$ "
 SECONDS = 90
-_PORTS = (3000, 8402, 8545, 9402)
+_PORTS = (3000, 8402, 8410, 8411, 8412, 8545, 9402)
 _SERVER = re.compile(r"^channelpay (dev|site|proxy)(?=$| -| [a-z]+/)", re.MULTILINE)
 _DEFAULT_PORTS = {"dev": 8545, "site": 8402, "proxy": 8402}
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")

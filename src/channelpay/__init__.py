@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from channelpay.errors import ChannelPayError
     from channelpay.payee import Payee, Payment, PaymentMiddleware, PriceRule
+    from channelpay.payee.carrier import Carrying
     from channelpay.payer.budgets import Question
     from channelpay.payer.client import Payer
+    from channelpay.payer.gasless import Gasless
     from channelpay.payer.httpx import ChannelPayAuth
     from channelpay.payer.limits import Limits
     from channelpay.payer.offers import Allowed
@@ -27,9 +29,11 @@ if TYPE_CHECKING:
 __all__ = [
     "NATIVE",
     "Allowed",
+    "Carrying",
     "ChannelPayAdapter",
     "ChannelPayAuth",
     "ChannelPayError",
+    "Gasless",
     "Limits",
     "Page",
     "Paid",
@@ -47,9 +51,11 @@ __all__ = [
 _HOMES = {
     "NATIVE": "channelpay.protocol.types",
     "Allowed": "channelpay.payer.offers",
+    "Carrying": "channelpay.payee.carrier",
     "ChannelPayAdapter": "channelpay.payer.requests",
     "ChannelPayAuth": "channelpay.payer.httpx",
     "ChannelPayError": "channelpay.errors",
+    "Gasless": "channelpay.payer.gasless",
     "Limits": "channelpay.payer.limits",
     "Page": "channelpay.payer.page",
     "Paid": "channelpay.payer.steps",

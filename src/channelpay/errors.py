@@ -24,6 +24,7 @@ ChannelPayError
 ├── ChainReverted                    the contract refused a call                 exit 6, 409
 ├── InsufficientFunds                an account cannot pay a deposit or its gas  exit 6
 ├── StatementContradicted            a network's statement is not what happened  exit 6, 409
+├── ReceiptNotValid                  the payee did not sign this receipt         exit 6, 409
 ├── WalletRefused                    a hardware wallet did not sign              exit 4
 ├── BudgetExceeded                   the payer's own limit refuses a payment     exit 4
 ├── Declined                         whoever was asked at the terminal said no   exit 4
@@ -42,6 +43,8 @@ ChannelPayError
     ├── TooFewConfirmations          the open or top-up is too fresh                  402
     ├── GasNotCarried                the payee does not pay the gas of this one
     ├── IdempotencyKeyReused         the key already bought another resource          409
+    ├── TabDue                       what is owed on the tab has to be paid first
+    │   └── TabFull                  the tab has no room for this
     ├── PassNotValid                 no pass of this site, or not one for this
     │   ├── PassEnded                its time is over, or it is used up
     │   ├── PassNotCovering          it is for other paths
@@ -262,6 +265,14 @@ class StatementContradicted(ChannelPayError):
     exit_code = 6
 
 
+class ReceiptNotValid(ChannelPayError):
+    code = "receipt-not-valid"
+    title = "Receipt Not Valid"
+    hint = "It proves nothing: it was changed, or is not by the payee of its channel."
+    status = 409
+    exit_code = 6
+
+
 class InsufficientFunds(ChannelPayError):
     code = "insufficient-funds"
     title = "Insufficient Funds"
@@ -389,6 +400,18 @@ class IdempotencyKeyReused(PaymentRefused):
     title = "Idempotency Key Reused"
     hint = "Use a fresh Idempotency-Key for every new purchase."
     status = 409
+
+
+class TabDue(PaymentRefused):
+    code = "tab-due"
+    title = "Tab Due"
+    hint = "Pay what is owed: channelpay tab pay URL. Then this can go on the tab again."
+
+
+class TabFull(TabDue):
+    code = "tab-full"
+    title = "Tab Full"
+    hint = "Pay what is owed (channelpay tab pay URL), or send a voucher for this one."
 
 
 class PassNotValid(PaymentRefused):

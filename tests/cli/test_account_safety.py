@@ -231,6 +231,26 @@ def test_the_keyring_forgets_a_deleted_account(run: Run, keyring_file: Path) -> 
 
 
 @pytest.mark.usefixtures("main")
+def test_a_keyring_that_does_not_forget_is_named(
+    run: Run, keyring_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("account", "remember", "main")
+    monkeypatch.setattr("tests.support.file_keyring.FileKeyring.delete_password", refuse_to_delete)
+
+    result = run("account", "remember", "main", "--undo")
+
+    assert result.exit_code == 2
+    assert "the keyring keeps the password of main" in result.stderr
+    assert PASSWORD in keyring_file.read_text()
+
+
+def refuse_to_delete(*_: str) -> None:
+    from keyring.errors import PasswordDeleteError
+
+    raise PasswordDeleteError("it is locked")
+
+
+@pytest.mark.usefixtures("main")
 def test_a_system_without_a_keyring_asks(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     keyring = pytest.importorskip("keyring", reason="needs the extra 'keyring'")
     from keyring.backends import fail

@@ -83,6 +83,9 @@ def test_a_network_of_ones_own_is_described(tmp_path: Path) -> None:
         f'[budget.eth]\n{BUDGET}total = "1e3"',
         f'[budget.eth]\n{BUDGET}total = "-1"',
         f'[budget.eth]\n{BUDGET}week = "1"',
+        f"[budget.0x{20 * 'ab'}]\n{BUDGET}[budget.0x{20 * 'aB'}]\n{BUDGET}",
+        f"network = {3000 * '['}{3000 * ']'}",
+        f"network = {5000 * '9'}",
     ],
 )
 def test_what_makes_no_sense_is_refused_with_the_place(tmp_path: Path, text: str) -> None:

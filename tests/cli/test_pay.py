@@ -267,11 +267,11 @@ def test_the_options_are_the_payers_limits(
     deposit: str | None, deposit_max: str | None, expected: Limits
 ) -> None:
     options = {"request": "1", "deposit": deposit, "channel": deposit_max}
-    assert pay._Wish(options).limits(records.ETHER) == expected
+    assert pay.Wish(options).limits(records.ETHER) == expected
 
 
 def test_the_limit_of_a_metered_response_is_an_option_of_its_own() -> None:
-    limits = pay._Wish({"request": "1", "metered": "3"}).limits(records.ETHER)
+    limits = pay.Wish({"request": "1", "metered": "3"}).limits(records.ETHER)
     assert (limits.price_max, limits.metered_max) == (ETHER, 3 * ETHER)
 
 
@@ -379,7 +379,13 @@ def test_the_payees_refusal_keeps_its_code(
 
 @pytest.mark.parametrize(
     ("url", "code"),
-    [("http://127.0.0.1:1/", 3), ("ftp://example/", 2), ("nothing", 2)],
+    [
+        ("http://127.0.0.1:1/", 3),
+        ("ftp://example/", 2),
+        ("nothing", 2),
+        ("http://a..example/", 2),
+        ("http://127.0.0.1:1/\udcff", 2),
+    ],
 )
 def test_a_url_that_leads_nowhere(run: Run, ground: Ground, url: str, code: int) -> None:
     result = run("pay", url, "--max", "1")
@@ -393,6 +399,25 @@ def test_a_file_that_cannot_be_written_is_named(
         result = run("pay", f"{server.url}/a", "--max", "1", "-o", target)
         assert (result.exit_code, "cannot be written" in result.stderr) == (2, True)
     assert server.paths == []
+
+
+def test_a_dry_run_says_what_would_be_promised_and_signs_nothing(
+    run: Run, server: _Server, site: Site, ground: Ground, channel: PayerChannel
+) -> None:
+    site.prices |= {f"{server.url}/free": None, f"{server.url}/dear": 2 * UNIT}
+    urls = [f"{server.url}/{name}" for name in ("a", "free")]
+
+    seen = run("pay", *urls, "--max", "0.000001", "--dry-run", "--json")
+    people = run("pay", urls[0], "--max", "0.000001", "--dry-run")
+    refused = run("pay", f"{server.url}/dear", "--max", "0.000001", "--dry-run")
+
+    first, second = map(json.loads, seen.stdout.splitlines())
+    assert (seen.exit_code, people.exit_code, refused.exit_code) == (10, 10, 4)
+    assert first["channelId"] == to_hex(channel.channel_id)
+    assert (first["open"], first["topUp"], first["promised"]) == (None, None, str(UNIT))
+    assert second == {"dryRun": True, "url": urls[1], "cost": "0"}
+    assert people.stdout == f"would promise 0.000001 ETH more: {urls[0]}\n"
+    assert ground.state.channel(channel.channel_id).signed == 0
 
 
 def test_a_pipe_is_written_to_and_not_replaced(
@@ -543,7 +568,7 @@ def test_who_is_not_listed_in_the_settings_is_not_paid(
 
 def test_the_settings_open_a_channel_where_no_option_does() -> None:
     budget = TokenBudget("1", "2", "3", total="4", metered="5", deposit="6", channel="7")
-    wish = pay._Wish({"request": "0.5"}, BudgetSettings({"eth": budget}))
+    wish = pay.Wish({"request": "0.5"}, BudgetSettings({"eth": budget}))
     assert wish.limits(records.ETHER) == Limits(
         NATIVE,
         price_max=ETHER // 2,
@@ -558,7 +583,7 @@ def test_the_settings_open_a_channel_where_no_option_does() -> None:
 
 
 def test_an_amount_in_another_unit_is_refused() -> None:
-    wish = pay._Wish({}, BudgetSettings({"eth": TokenBudget("1 USDC", "2", "3")}))
+    wish = pay.Wish({}, BudgetSettings({"eth": TokenBudget("1 USDC", "2", "3")}))
     with pytest.raises(ConfigError, match="in USDC, and the token is ETH"):
         wish.limits(records.ETHER)
 

@@ -121,6 +121,26 @@ def test_a_site_that_lost_its_books_finds_its_channels(
     assert record.in_doubt
 
 
+def test_a_deposit_that_is_found_counts_from_the_confirmations_of_the_settings_on(
+    run: Run, node: FurnishedChain, home: Path, tmp_path: Path
+) -> None:
+    members, state = opened(run, node), tmp_path / "site"
+    chain = f'chain_id = {node.deployment.chain_id}\nrpc = "{node.chain.rpc_url}"\n'
+    contract = f'contract = "{checksum_address(node.contract)}"\n'
+    settings = f'network = "mine"\n[networks.mine]\n{chain}{contract}confirmations = 3\n'
+    (home / "config.toml").write_text(settings)
+
+    def deposit() -> int:
+        done(run, "recover", "payee", "--payee", payee_of(node), "--state", state)
+        with closing(open_store(f"sqlite:///{state / 'books.sqlite3'}")) as store:
+            (record,) = store.records()
+        return record.chain.deposit
+
+    assert deposit() == 0
+    node.chain.mine(2)
+    assert deposit() == int(members["deposit"])
+
+
 def test_a_sites_backup_is_put_back_and_never_over_other_books(
     run: Run, node: FurnishedChain, tmp_path: Path
 ) -> None:

@@ -75,7 +75,7 @@ def test_every_command_that_a_page_names_exists_with_its_options(page: str, line
     words = shlex.split(line)[1:]
     if words[0].startswith("-") or words[0] == "COMMAND":
         return
-    named = [" ".join(words[:count]) for count in (2, 1)]
+    named = [" ".join(words[:count]) for count in (3, 2, 1)]
     name = next(name for name in named if name in COMMANDS)
     rest = words[len(name.split()) :]
     command = COMMANDS[name]

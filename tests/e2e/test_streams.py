@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,20 +12,17 @@ import anyio
 import httpx2
 import pytest
 
-from channelpay import NATIVE, ChannelPayAuth, Limits, Payer
+from channelpay import ChannelPayAuth, Payer
 from channelpay.errors import BudgetExceeded
 from channelpay.protocol.text import to_hex
 from channelpay.testing import DevAccount
 from channelpay.testing.furnished import FurnishedChain
+from tests.e2e.killed_listener import LIMITS, WORD
 from tests.e2e.programs import ENVIRONMENT, REPOSITORY, Workplace, url_in
 
 pytestmark = pytest.mark.parametrize("whole_chain", ["embedded"], indirect=True, scope="session")
 
-WORD = 10**14
-"""What a word costs, in wei."""
-LIMITS = Limits(
-    NATIVE, price_max=0, metered_max=1600 * WORD, deposit=2000 * WORD, deposit_max=4000 * WORD
-)
+LISTENER = (ENVIRONMENT / "python", "-m", "tests.e2e.killed_listener")
 UVICORN = (
     *(ENVIRONMENT / "uvicorn", "--app-dir", REPOSITORY, "tests.e2e.stream_site:app"),
     *("--port", "0", "--workers", "2"),
@@ -165,3 +163,30 @@ def test_a_reader_that_leaves_a_stream_early_gets_back_what_was_not_used(
     assert closed.receipt.accepted > closed.receipt.spent == 40 * WORD
     (entry,) = payer.channels()
     assert entry.settled == 40 * WORD
+
+
+def test_a_reader_that_is_killed_midway_pays_once_for_each_part_and_goes_on_from_what_it_signed(
+    whole_chain: FurnishedChain, newcomers: Iterator[DevAccount], url: str, tmp_path: Path
+) -> None:
+    account, books = next(newcomers), tmp_path / "payer.sqlite3"
+    variables = {
+        "CHANNELPAY_RPC": whole_chain.chain.rpc_url,
+        "PYTHONPATH": str(REPOSITORY),
+        "READER_KEY": to_hex(account.private_key),
+    }
+    reader = Workplace(tmp_path, variables)
+    stream = ("payer.sqlite3", f"{url}/stream/700", "a key that the program kept")
+
+    with reader.started(*LISTENER, *stream, "300") as program:
+        output, _ = program.process.communicate(timeout=60)
+        assert program.process.returncode == -signal.SIGKILL
+    with closing(Payer(account.private_key, variables["CHANNELPAY_RPC"], books)) as payer:
+        (before,) = payer.state.channels(payer.address)
+        assert output.splitlines() == words(300)
+        assert 300 * WORD <= before.signed < 700 * WORD
+
+        assert reader.run(*LISTENER, *stream, "0").stdout.splitlines() == words(700)
+        (after,) = payer.state.channels(payer.address)
+        assert (after.spent, after.in_flight) == (700 * WORD, 0)
+        assert before.signed <= after.signed <= 1600 * WORD
+        assert payer.close_channel(after.channel_id).receipt.spent == 700 * WORD

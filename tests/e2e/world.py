@@ -124,6 +124,24 @@ class Person:
         assert done.code == 0, done.errors
         return done
 
+    @contextmanager
+    def doing(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """A command that goes on while something else happens."""
+        process = subprocess.Popen(
+            [CHANNELPAY, *arguments],
+            env=self._environment,
+            cwd=self._home,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
     def file(self, name: str) -> str:
         return (self._home / name).read_text()
 

@@ -11,6 +11,9 @@ from urllib.parse import quote
 
 from hypothesis import strategies as st
 
+from channelpay.protocol.coupons import code_of
+from channelpay.protocol.passes import Sealer, Token
+
 
 @dataclass(frozen=True)
 class Written:
@@ -130,4 +133,21 @@ CREDENTIALS = st.builds(
     st.text("abc", max_size=8),
 )
 
-SECRETS = WRITTEN_BYTES | PASSWORDS_WRITTEN | KEYS_IN_PATHS | CREDENTIALS
+
+def _shown_token(data: bytes, way: str) -> Written:
+    token = Sealer(data).seal(Token(data[:16], 1, 2, 3, 4), "site.example")
+    return Written(way.format(token), (token[10:30], token[40:60]))
+
+
+PASSES = st.builds(
+    _shown_token,
+    PRIVATE_KEYS,
+    st.sampled_from(["PaymentPass {}", "Payment-Pass: {};left=3", "got {}", "({})"]),
+)
+CODES = st.builds(
+    lambda data, way: Written(way.format(code_of(data)), (code_of(data)[:11], code_of(data)[12:])),
+    PRIVATE_KEYS,
+    st.sampled_from(["Payment-Coupon: {}", "the code {} was redeemed", "'{}'"]),
+)
+
+SECRETS = WRITTEN_BYTES | PASSWORDS_WRITTEN | KEYS_IN_PATHS | CREDENTIALS | PASSES | CODES

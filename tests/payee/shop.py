@@ -24,6 +24,7 @@ from channelpay.payee.amounts import Price
 from channelpay.payee.asgi import Receive, Scope, Send
 from channelpay.payee.prices import Quote
 from channelpay.payee.request import Request
+from channelpay.payee.verifier import Verifier
 from channelpay.protocol.eip712 import VoucherSigner
 from channelpay.protocol.rules import Payment
 from channelpay.protocol.text import to_hex
@@ -160,6 +161,13 @@ class Shop:
     @property
     def deployment(self) -> Deployment:
         return self.payee.terms.deployment
+
+    @property
+    def verifier(self) -> Verifier:
+        """The payee's own, not that of a network which it sells for."""
+        verifier = self.payee._verifier
+        assert isinstance(verifier, Verifier)
+        return verifier
 
     def challenge(self, amount: int = PRICE) -> Challenge:
         (challenge,) = self.challenges("/page" if amount == PRICE else "/dear")

@@ -207,7 +207,7 @@ async def test_nothing_is_sold_and_nobody_billed_while_the_chain_is_not_followed
 
 def _follow_last(shop: Shop, at: float) -> None:
     """As a follower would have written it, and every process soon reads."""
-    store = shop.payee._verifier._store
+    store = shop.verifier._store
     cursor = followed_cursor(shop.payee.terms)
     store.save_cursor(cursor, str(Followed(at, int(at)))).result()
     shop.payee.guard.read_followed()
@@ -237,7 +237,7 @@ async def test_a_closing_channel_is_refused_by_every_process(
         channel = await one.opened()
         assert (await other.pay(channel, PRICE)).status_code == 200
         payer.request_close(channel)
-        verifier = one.payee._verifier
+        verifier = one.verifier
         follower = Follower(one.payee.terms, verifier._link, verifier._store)
         await asyncio.to_thread(follower.step)
 
@@ -307,7 +307,7 @@ async def test_what_others_sell_counts_for_the_total_risk(
 
 async def _settle_all(shop: Shop) -> None:
     """With what the books hold; and read what became of it."""
-    verifier = shop.payee._verifier
+    verifier = shop.verifier
     closer = verifier._closer
     assert closer is not None
 

@@ -52,6 +52,7 @@ from channelpay.protocol.wire import (
     OpenPayload,
     Payload,
     Receipt,
+    SignedTopUpPayload,
     Source,
     TopUpPayload,
     VoucherPayload,
@@ -326,7 +327,7 @@ def check(booth: Booth, before: object, headers: Headers, answer: Answer) -> Non
     if answer.status == 200 or booth.books() != before:
         (header,) = [value for name, value in headers if name.lower() == b"authorization"]
         payload = Credential.parse(header.decode("latin-1")).payload
-        assert not isinstance(payload, TopUpPayload)
+        assert not isinstance(payload, TopUpPayload | SignedTopUpPayload)
         assert booth.is_genuine(payload.voucher)
     assert all(map(booth.is_genuine, booth.closer.vouchers))
     booth.closer.vouchers.clear()

@@ -73,8 +73,10 @@ def quoted(path: str, *incentives: Incentive, **more: Any) -> Quote:
     return quote
 
 
-def names(quote: Quote) -> list[str]:
-    return [] if quote.selling is None else [row.name for row in quote.selling.rows]
+def names(quote: Quote | None) -> list[str]:
+    if quote is None or quote.selling is None:
+        return []
+    return [row.name for row in quote.selling.rows]
 
 
 def test_a_price_file_says_what_comes_with_its_prices(tmp_path: Path) -> None:
@@ -134,6 +136,8 @@ def test_a_price_file_says_what_comes_with_its_prices(tmp_path: Path) -> None:
             "tiers 2, count: missing",
         ),
         ("points", {"per": "0.001", "worth": "0.002"}, "worth: must not be above"),
+        ("cash-back", {"percent": 16**5000}, "percent: must be a number up to 100"),
+        ("points", {"per": 16**5000, "worth": "1"}, "per must be a string"),
         ("cash-back", {"percent": 5, "name": "Five"}, "name: must be a short text"),
         ("cash-back", {"percent": 5, "label": "a\nb"}, "label: must be a short text"),
         ("cash-back", {"percent": 5, "paths": "articles"}, "paths: must begin with /"),
@@ -173,6 +177,8 @@ def test_there_is_one_kind_of_points() -> None:
         ('[incentive]\nkind = "points"\n', "must hold one or more"),
         ('[[discount]]\nkind = "points"\n', "must hold one or more"),
         ("incentive = [3]\n", "incentive 1, kind: missing"),
+        ("[[price]]\npath = '/'\nprice = " + 5000 * "9" + "\n", "is not TOML"),
+        ("[[price]]\npath = '/'\nprice = 0x" + 5000 * "f" + "\n", "must be an amount"),
     ],
 )
 def test_a_file_that_is_wrong_is_named(tmp_path: Path, text: str, complaint: str) -> None:
@@ -200,6 +206,15 @@ def test_a_path_that_may_be_another_has_only_what_both_have(path: str, *, applie
     quote = quoted(path, Incentive("cash-back", percent=5, paths="/articles/**"))
 
     assert bool(names(quote)) is applies
+
+
+def test_a_folder_that_costs_what_its_page_does_has_only_what_the_page_has() -> None:
+    """Some applications serve ``/articles/`` like ``/articles``."""
+    rules = [PriceRule("/articles", "1"), PriceRule("/articles/*", "0.01")]
+    table = PriceTable(rules, [TUSD], [Incentive("cash-back", percent=5, paths="/articles/*")])
+
+    assert names(table.quote(Request("GET", "/articles/one"))) == ["cash-back"]
+    assert names(table.quote(Request("GET", "/articles/"))) == []
 
 
 @pytest.mark.parametrize("more", [{"unit": "word"}, {"up_to": True}])

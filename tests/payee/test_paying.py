@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,8 @@ import pytest
 
 from channelpay.observe import Observer
 from channelpay.payee import PaymentMiddleware, delivery
-from channelpay.payee.asgi import Message, Receive, Scope, Send, request_of
+from channelpay.payee.asgi import App, Message, Receive, Scope, Send, request_of
+from channelpay.payee.payment import Payment
 from channelpay.protocol.eip712 import VoucherHasher
 from channelpay.protocol.rules import Outcome
 from channelpay.protocol.types import Address
@@ -388,7 +391,9 @@ async def _answer_in_any_way(scope: Scope, receive: Receive, send: Send) -> None
         await send({"type": "http.response.body", "body": b"content"})
 
 
-async def _sent(shop: Shop, method: str, path: str, header: str | None) -> list[Message]:
+async def _sent(
+    shop: Shop, method: str, path: str, header: str | None, application: App = _answer_in_any_way
+) -> list[Message]:
     sent: list[Message] = []
 
     async def receive() -> Message:
@@ -400,8 +405,25 @@ async def _sent(shop: Shop, method: str, path: str, header: str | None) -> list[
     headers = [(b"host", b"shop.example")]
     headers += [(b"authorization", header.encode())] if header else []
     scope = {"type": "http", "method": method, "path": path, "headers": headers}
-    await PaymentMiddleware(_answer_in_any_way, shop.payee)(scope, receive, send)
+    await PaymentMiddleware(application, shop.payee)(scope, receive, send)
     return sent
+
+
+async def test_what_a_paid_request_took_up_is_freed_with_it(shop: Shop) -> None:
+    channel = await shop.opened()
+    header = shop.header(VoucherPayload(channel.sign(PRICE)), shop.challenge())
+    payments: list[weakref.ref[Payment]] = []
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        payments.append(weakref.ref(scope["channelpay"]))
+        await _answer_in_any_way(scope, receive, send)
+
+    gc.disable()
+    try:
+        await _sent(shop, "GET", "/page", header, application)
+        assert payments[0]() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("path", ["/page", "/file"])

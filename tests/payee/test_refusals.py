@@ -748,7 +748,7 @@ def quiet(furnished: FurnishedChain, payer: Payer, tmp_path: Path) -> Iterator[S
 
 def _lose_transactions(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The payee's node takes transactions and does not pass them on; they are in the list."""
-    closer = shop.payee._verifier._closer
+    closer = shop.verifier._closer
     assert closer is not None
     held: list[bytes] = []
     wait = closer.sender.wait
@@ -772,8 +772,8 @@ async def test_after_a_close_that_was_not_confirmed_no_voucher_is_taken(
         refused_there = await another_worker.pay(channel, 3 * PRICE)
 
     assert refused.json()["code"] == refused_there.json()["code"] == ChannelClosing.code
-    shop.payee._verifier._link.contract.connection.send_raw_transaction(held[0])
-    (view,) = shop.payee._verifier._link.views([channel.channel])
+    shop.verifier._link.contract.connection.send_raw_transaction(held[0])
+    (view,) = shop.verifier._link.views([channel.channel])
     assert view.state.settled == shop.spent(channel) == PRICE
 
 

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
@@ -19,6 +20,7 @@ import pytest
 from channelpay.errors import ConfigError
 from channelpay.payee import upstream as upstream_module
 from channelpay.payee.asgi import App, Receive, Scope, Send
+from channelpay.payee.prices import Quote
 from channelpay.payee.upstream import Upstream, UpstreamBrokeOff
 from channelpay.protocol.text import to_hex
 from channelpay.protocol.types import NATIVE, Address, ChannelId
@@ -50,6 +52,14 @@ class Payment:
     price: int = 10_000
     token: Address = NATIVE
     unit: str = "request"
+
+    @property
+    def is_metered(self) -> bool:
+        return self.unit != "request"
+
+    @property
+    def paid(self) -> SimpleNamespace:
+        return SimpleNamespace(quote=Quote((), self.unit))
 
 
 def paid_for(application: App, payment: Payment) -> App:
@@ -141,7 +151,9 @@ async def test_headers_of_the_clients_own_go_up_as_they_are(echo: Echo) -> None:
     assert echo.headers("authorization") == ["Basic dTpw"]
 
 
-@pytest.mark.parametrize("credential", ["Payment eyJ", "payment eyJ", "PAYMENT  eyJ"])
+@pytest.mark.parametrize(
+    "credential", ["Payment eyJ", "payment eyJ", "PAYMENT  eyJ", "PaymentPass v1.A"]
+)
 async def test_a_payment_credential_stays_here(echo: Echo, credential: str) -> None:
     sent = [("Authorization", credential), ("Authorization", "Bearer b")]
     async with proxied(echo) as client:

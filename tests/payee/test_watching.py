@@ -455,7 +455,7 @@ async def test_presenting_the_open_again_brings_a_channel_back_that_was_absent(
 ) -> None:
     with opened_shop(furnished, tmp_path, payer, watches=False) as shop:
         channel = await shop.opened()
-        verifier = shop.payee._verifier
+        verifier = shop.verifier
         (view,) = verifier._link.views([channel.channel])
         verifier._store.update_chain(channel.id, replace(view, state=ABSENT)).result()
         assert (await shop.pay(channel, PRICE)).json()["code"] == ChannelNotFound.code
@@ -501,7 +501,7 @@ async def test_a_close_requested_while_its_channel_is_entered_is_not_missed(
 ) -> None:
     with opened_shop(furnished, tmp_path, payer, watches=False) as shop:
         channel = payer.open()
-        opened, verifier = ChainLink.opened, shop.payee._verifier
+        opened, verifier = ChainLink.opened, shop.verifier
         follower = Follower(shop.payee.terms, verifier._link, verifier._store)
 
         def then_request_the_close(link: ChainLink, *arguments: Any) -> object:
@@ -520,7 +520,7 @@ async def test_a_close_requested_while_its_channel_is_entered_is_not_missed(
 
 def _settled(shop: Shop, channel: OpenChannel) -> Callable[[], bool]:
     def is_settled() -> bool:
-        (view,) = shop.payee._verifier._link.views([channel.channel])
+        (view,) = shop.verifier._link.views([channel.channel])
         return view.state.settled == PRICE
 
     return is_settled

@@ -90,6 +90,17 @@ def test_a_channel_that_never_paid_is_not_shown(ground: Ground) -> None:
     assert stopped.value.value is None
 
 
+def test_a_voucher_is_shown_only_where_its_channel_was_used(ground: Ground) -> None:
+    """Another site may name the same payee, whose address is public."""
+    ground.open()
+    ground.pay()
+    answer = replace(refusal(), url="https://other.example/page")
+
+    with pytest.raises(StopIteration) as stopped:
+        next(Asking(ground.state, ground.payer, answer).run())
+    assert stopped.value.value is None
+
+
 def test_no_credential_goes_over_plain_http(ground: Ground) -> None:
     ground.open()
     ground.pay()

@@ -154,7 +154,7 @@ LIMITS = Limits(NATIVE, price_max=10, deposit_max=100)
         (replace(LIMITS, day_max=0), LimitKind.DAY),
         (replace(LIMITS, total_max=0), LimitKind.TOTAL),
     ],
-    ids=[kind.value for kind in LimitKind],
+    ids=["request", "origin-day", "day", "total"],
 )
 def test_beyond_a_limit_its_user_is_asked_before_anything_is_signed(
     tmp_path: Path, site: Site, limits: Limits, kind: LimitKind
@@ -173,6 +173,24 @@ def test_beyond_a_limit_its_user_is_asked_before_anything_is_signed(
     answer, paid = ground.pay(confirm=confirm)
     assert (answer.status, paid.cost) == (200, 1)
     assert asked == 2 * [Question(URL, 31337, NATIVE, PAYEE, kind, price=1, limit=0, used=0)]
+
+
+def test_of_a_metered_response_its_user_is_asked_about_all_that_it_may_cost(
+    tmp_path: Path,
+) -> None:
+    """After a yes no budget stops it, though it begins with a unit's price."""
+    ground = Ground(tmp_path, metered_site(), replace(METERED, day_max=0))
+    ground.open(2000)
+    asked: list[Question] = []
+
+    def confirm(question: Question) -> bool:
+        asked.append(question)
+        return False
+
+    with pytest.raises(BudgetExceeded):
+        ground.pay(confirm=confirm)
+    (question,) = asked
+    assert (question.kind, question.price) == (LimitKind.DAY, METERED.metered_max)
 
 
 def test_leave_is_for_one_request(tmp_path: Path, site: Site) -> None:
@@ -253,6 +271,14 @@ def test_a_metered_response_is_within_the_budget_from_its_first_promise_on(tmp_p
     assert response.paid.cost == 30
 
 
+def test_a_limit_may_be_above_all_amounts(tmp_path: Path) -> None:
+    """Programs write no limit that way."""
+    ground = Ground(tmp_path, metered_site(), replace(METERED, metered_max=2**256, ahead=5))
+    ground.open(2000)
+
+    assert ground.pay()[1].paid.cost == 5
+
+
 def test_a_budget_that_is_used_up_stops_a_response_before_a_deposit(tmp_path: Path) -> None:
     limits = replace(METERED, deposit=250, top_up=500, deposit_max=1000, day_max=250)
     ground = Ground(tmp_path, metered_site(), limits)
@@ -309,3 +335,20 @@ def test_leave_for_a_day_is_for_one_origin_up_to_that_price(ground: Ground) -> N
         assert not other.is_allowed_today(ground.payer, elsewhere)
         ground.clock.now += SECONDS_OF_DAY
         assert not other.is_allowed_today(ground.payer, question)
+
+
+def test_another_place_gets_no_voucher_worth_more_than_one_request(tmp_path: Path) -> None:
+    """It may name a payee that is not its own: what it gets, it can spend there."""
+    ground = Ground(tmp_path, metered_site(), replace(METERED, price_max=10))
+    ground.open(2000)
+    broken_off = Reading(ground, [1] * 500)
+    broken_off.read(broken_off.selling.content(5))
+    broken_off.metered.settle()
+    elsewhere, by_the_page = "https://elsewhere.example/page", Site(default_price=1)
+    asked = replace(Answer(402, elsewhere), challenges=(by_the_page.challenge(1),))
+    session = ground.session(elsewhere).run()
+    next(session)
+    with pytest.raises(BudgetExceeded) as refusal:
+        session.send(asked)
+    assert refusal.value.context["kind"] == LimitKind.PLACE
+    assert Reading(ground, [1]).metered is not None, "its own place still sells"

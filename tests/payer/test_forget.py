@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 
 from channelpay.payer.budgets import Purse
 from channelpay.payer.forget import finished, forget
+from channelpay.payer.purchases import folder_beside, purchase_of
 from channelpay.payer.records import Funding, PayerChannel, TopUp
 from channelpay.payer.state import PayerState
 from channelpay.protocol.eip712 import VoucherSigner
@@ -140,3 +142,26 @@ def test_a_limit_for_all_time_is_not_filled_up_again(books: Books) -> None:
     assert books.state.promised_ever(purse) == before == 21
     with closing(sqlite3.connect(books.path)) as connection:
         assert connection.execute("SELECT count(*) FROM forgotten").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("status", [ChannelStatus.OPEN, ChannelStatus.FINALIZED])
+def test_a_purchase_that_was_begun_is_kept_while_a_channel_could_pay_it_twice(
+    books: Books, status: ChannelStatus
+) -> None:
+    books.channel(b"\xa1" * 20, GONE, status)
+    folder = folder_beside(books.path)
+    begin(folder, "/old")
+    for place in folder.iterdir():
+        os.utime(place, (1, 1))
+    key = begin(folder, "/page")
+    with purchase_of(folder, PAYER, f"{GONE}/under-way"):
+        books.forget()
+        left = len([*folder.iterdir()])
+    assert left == (2 if status is ChannelStatus.OPEN else 1)
+    assert (begin(folder, "/page") == key) is (status is ChannelStatus.OPEN)
+
+
+def begin(folder: Path, path: str) -> str:
+    """The key of a purchase that does not end."""
+    with purchase_of(folder, PAYER, f"{GONE}{path}") as purchase:
+        return purchase.key

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from channelpay.errors import BudgetExceeded, ConfigError, NetworkError, PaymentRefused
 from channelpay.payer.limits import Limits
 from channelpay.payer.metering import MeteredResponse
+from channelpay.payer.offers import Allowed
 from channelpay.payer.session import PaymentSession
 from channelpay.payer.steps import Add, Answer, Send, Step, Wait
 from channelpay.protocol.sse import NeedVoucher, need_voucher_event, receipt_event
@@ -25,6 +26,8 @@ from tests.payer.selling import LIMITS, Reading, metered_site
 from tests.payer.site import NOW, URL, Ground, Site, refused
 
 CONTENT = b"data: hello\n\n"
+OTHER = "https://other.example/"
+TRUSTED = Allowed(origins=frozenset({"https://other.example"}))
 
 
 @pytest.fixture
@@ -500,7 +503,8 @@ def test_a_fixed_price_after_one_that_broke_off_costs_its_price(ground: Ground, 
     broken.read(broken.selling.content(30))
     broken.metered.settle()
     site.metered, site.media_type, site.request_fields = False, "text/html", {}
-    answer, paid = ground.pay("https://other.example/")
+    session = ground.session(OTHER, allowed=TRUSTED)
+    answer, paid = ground.drive(session.run(), OTHER)
     assert (answer.status, paid.cost, only_channel(ground).spent) == (200, 1, 31)
 
 
@@ -637,11 +641,10 @@ def test_a_page_beside_a_stream_that_uses_its_share_is_paid_again(
     """Credit is not kept apart at the payee: a stream may use what another request promised."""
     reading = Reading(ground, [1] * 200)
     site.metered, site.media_type, site.request_fields = False, "text/html", {}
-    url = "https://other.example/"
-    page = ground.session(url).run()
+    page = ground.session(OTHER, allowed=TRUSTED).run()
     asking = next(page)
     assert isinstance(asking, Send)
-    step = page.send(site.answer(url, asking))
+    step = page.send(site.answer(OTHER, asking))
     assert isinstance(step, Send)
     raised = payload_of(step).voucher
     channel_id = reading.metered.paid.channel_id
@@ -649,8 +652,8 @@ def test_a_page_beside_a_stream_that_uses_its_share_is_paid_again(
         site.records[channel_id], accepted=raised.cumulative_amount, signature=raised.signature
     )
     reading.selling.content(raised.cumulative_amount)
-    answer = site.answer(url, step)
+    answer = site.answer(OTHER, step)
     assert answer.code == "insufficient-balance"
     again = page.send(answer)
     assert isinstance(again, Send)
-    assert site.answer(url, again).status == 200
+    assert site.answer(OTHER, again).status == 200

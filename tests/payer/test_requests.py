@@ -14,6 +14,7 @@ import pytest
 import requests
 
 from channelpay import ChannelPayAdapter, paid_of
+from channelpay.errors import ConfigError
 from channelpay.payer.steps import PROBLEM_BYTES_MAX, Answer, Send
 from tests.payer.site import Ground, Site
 from tests.payer.test_httpx import FakePayer
@@ -109,6 +110,13 @@ def session(ground: Ground) -> Iterator[requests.Session]:
     with requests.Session() as session:
         session.mount("http://", ChannelPayAdapter(payer))
         yield session
+    ground.state.close()
+
+
+def test_a_pool_that_could_wait_for_itself_is_refused(ground: Ground) -> None:
+    payer: Any = FakePayer(ground)
+    with pytest.raises(ConfigError, match="pool_block"):
+        ChannelPayAdapter(payer, pool_maxsize=1, pool_block=True)
     ground.state.close()
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from channelpay.errors import (
@@ -268,6 +269,20 @@ def test_a_payee_that_says_at_once_is_not_pestered(ground: Ground, site: Site) -
     site.scripted = [Answer(503, URL, retry_after="0")]
     assert ground.pay()[0].status == 200
     assert ground.clock.now == NOW + 1
+
+
+@pytest.mark.parametrize("retry_after", ["0", "1"])
+def test_a_payee_that_stays_busy_is_not_asked_so_often_that_it_looks_like_a_loop_of_redirects(
+    ground: Ground, site: Site, retry_after: str
+) -> None:
+    ground.open()
+    ground.pay()
+    site.requests = 0
+    site.scripted = [Answer(503, URL, retry_after=retry_after)] * 1000
+    answer, paid = ground.pay()
+    assert (answer.status, paid) == (503, None)
+    assert 5 < site.requests <= 15 < httpx2.Client().max_redirects
+    assert 100 < ground.clock.now - NOW <= 180
 
 
 def test_a_503_that_gives_no_time_is_final(ground: Ground, site: Site) -> None:

@@ -23,7 +23,7 @@ from channelpay.errors import (
 )
 from channelpay.payer.budgets import Budget
 from channelpay.payer.database import Database
-from channelpay.payer.records import PayerChannel, Token
+from channelpay.payer.records import Funding, PayerChannel, Token, TopUp
 from channelpay.payer.schema import MIGRATIONS
 from channelpay.payer.state import FUNDING_SECONDS_MAX, RESERVATION_SECONDS_MAX, PayerState
 from channelpay.protocol.eip712 import VoucherSigner
@@ -333,6 +333,22 @@ def test_a_top_up_that_another_process_made_meanwhile_is_not_made_again(ground: 
     ground.top_up(entry.channel_id, 50)
     assert not ground.state.begin_top_up(entry.channel_id, seen)
     assert ground.state.begin_top_up(entry.channel_id, seen + 50)
+
+
+def test_a_deposit_that_grew_is_used_once_the_payee_can_be_told_why(ground: Ground) -> None:
+    """Another process may see the block before the one that sent the top-up does."""
+    entry, top_up = ground.open(deposit=20), b"\x77" * 32
+    ground.state.begin_top_up(entry.channel_id, 20)
+    ground.state.record_funding(Funding(entry.channel_id, top_up, 3, 20))
+    grown = ChannelState(ChannelStatus.OPEN, 40)
+
+    ground.state.record_chain_state(entry.channel_id, grown, seen=entry)
+    assert ground.state.channel(entry.channel_id).deposit == 20
+
+    ground.state.record_top_up(TopUp(entry.channel_id, top_up, 20), 40)
+    ground.state.end_funding(entry.channel_id, top_up)
+    assert ground.state.channel(entry.channel_id).deposit == 40
+    assert len(ground.state.unpresented_top_ups(entry.channel_id)) == 1
 
 
 def test_the_file_is_private(tmp_path: Path) -> None:

@@ -26,8 +26,10 @@ from channelpay.errors import (
 )
 from channelpay.payer import observer
 from channelpay.payer.backup import back_up
+from channelpay.payer.budgets import Purse
 from channelpay.payer.client import Payer
 from channelpay.payer.limits import Limits
+from channelpay.payer.records import Funding
 from channelpay.payer.recovery import rebuild
 from channelpay.payer.state import FUNDING_SECONDS_MAX
 from channelpay.payer.steps import Add, Answer, Open, Send
@@ -75,10 +77,11 @@ def payee(furnished: FurnishedChain) -> Address:
     return furnished.chain.accounts[2].address
 
 
-def close_by_payee(furnished: FurnishedChain, channel: Any) -> None:
+def close_by_payee(furnished: FurnishedChain, channel: Any, *voucher: Any) -> None:
+    """``voucher`` is its amount and its signature; without it, nothing is taken."""
     connection = connect(furnished.chain.rpc_url)
     contract = PaymentChannelsContract(connection, furnished.deployment)
-    sender_of(connection, furnished.chain.accounts[2]).send(contract.close(channel))
+    sender_of(connection, furnished.chain.accounts[2]).send(contract.close(channel, *voucher))
 
 
 def test_an_opened_channel_is_on_chain_and_in_the_books(
@@ -115,6 +118,17 @@ def test_an_open_that_was_interrupted_is_found_again(
     receipt = payer.wallet._connection.receipt(found.open_transaction)
     assert receipt is not None
     assert receipt.succeeded
+
+
+def test_an_open_that_two_processes_see_mined_is_no_top_up(payer: Payer, payee: Address) -> None:
+    """One has entered it, and has not said yet that it is over."""
+    entry = payer.open_channel(payee, ETHER)
+    assert entry.open_transaction is not None
+    payer.state.record_funding(Funding(entry.channel_id, entry.open_transaction, 0, ETHER))
+
+    assert payer.channels() == [entry]
+    assert payer.state.unpresented_top_ups(entry.channel_id) == []
+    assert payer.state.fundings(entry.channel_id) == []
 
 
 def test_an_open_of_which_the_fate_is_unknown_stays_in_the_books(
@@ -359,6 +373,23 @@ def test_a_finalized_lane_is_used_again_in_its_next_epoch(
     assert (first.channel.epoch, second.channel.epoch) == (0, 1)
     third = payer.open_channel(payee, ETHER)
     assert third.channel.lane != first.channel.lane
+
+
+def test_what_a_channel_cost_is_known_after_its_lane_is_used_again(
+    payer: Payer, payee: Address, furnished: FurnishedChain
+) -> None:
+    """The payee closed it, and the books did not look before the next open: the total counts it."""
+    first = payer.open_channel(payee, ETHER)
+    held = payer.state.reserve(first.channel_id, 7, payer._sign)
+    payer.state.settle(held, 7)
+    close_by_payee(furnished, first.channel, 7, held.voucher.signature)
+
+    second = payer.open_channel(payee, ETHER)
+    payer.channels()
+
+    assert second.channel.lane == first.channel.lane
+    assert payer.state.channel(first.channel_id).settled == 7
+    assert payer.state.promised_ever(Purse.of(first)) == 7
 
 
 def test_a_lane_whose_vouchers_only_another_program_signs_is_not_used_again(

@@ -122,7 +122,7 @@ def empty_books(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def test_filled_books_take_vouchers_of_each_channel(empty_books: str) -> None:
     fill(empty_books, 300)
     purchases = [
-        Purchase(Voucher(channel_id(number), PRICE, b"\1" * 65), PRICE, "GET /", 0, "key")
+        Purchase(Voucher(channel_id(number), 2 * PRICE, b"\1" * 65), PRICE, "GET /", 0, "key")
         for number in range(300)
     ]
     with closing(open_store(empty_books)) as store:

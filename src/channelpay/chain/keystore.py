@@ -6,6 +6,10 @@ it names the place of the key there, and has one secret of its own, from which s
 
     {"address": "…", "ledger": {"path": "m/44'/60'/0'/0/0"}, "session": {a V3 file}}
 
+One whose transactions another wallet sends, a smart-contract wallet say, has that secret alone:
+
+    {"address": "…", "session": {a V3 file}}
+
 A file that others may use is refused. No function here prints, logs or puts a secret into an error.
 """
 
@@ -45,14 +49,19 @@ Account.enable_unaudited_hdwallet_features()
 
 @dataclass(frozen=True, slots=True)
 class StoredAccount:
-    """An account of the keystore. ``ledger_path`` is where a Ledger has its key (BIP-32); without
-    it, the key is in the file.
+    """An account of the keystore. ``ledger_path`` is where a Ledger has its key (BIP-32);
+    ``is_outside`` says that another wallet sends its transactions. Else the key is in the file.
     """
 
     name: str
     address: Address
     path: Path
     ledger_path: str | None = None
+    is_outside: bool = False
+
+    @property
+    def has_key(self) -> bool:
+        return self.ledger_path is None and not self.is_outside
 
 
 def create(home: Path, name: str, password: str) -> Address:
@@ -81,6 +90,12 @@ def add_ledger(home: Path, name: str, address: Address, path: str, password: str
     _write(home, name, fields)
 
 
+def add_outside(home: Path, name: str, address: Address, password: str) -> None:
+    """An account whose transactions another wallet sends; a new secret for its session keys."""
+    session = _encrypted(Account.create(), password)
+    _write(home, name, {"address": address.hex(), "session": session})
+
+
 def list_accounts(home: Path) -> list[StoredAccount]:
     """All accounts, by name."""
     paths = sorted((home / FOLDER).glob("*.json"))
@@ -100,13 +115,14 @@ def find(home: Path, name_or_address: str) -> StoredAccount:
 
 def load(home: Path, name_or_address: str, password: str) -> LocalAccount:
     """The account with its key, ready to sign. Raises :class:`NotFound`, :class:`InputError` if
-    the password is wrong, or :class:`ConfigError` if a hardware wallet has the key.
+    the password is wrong, or :class:`ConfigError` if another wallet has the key.
     """
     stored = find(home, name_or_address)
-    if stored.ledger_path is not None:
+    if not stored.has_key:
+        place = "another wallet" if stored.is_outside else "a Ledger"
         raise ConfigError(
-            f"the key of account {stored.name} is in a Ledger, and this needs one in a file",
-            hint="Name another account. A Ledger's opens channels and pays.",
+            f"the key of account {stored.name} is in {place}, and this needs one in a file",
+            hint="Name another account. This one opens channels and pays.",
         )
     account = _local(Account.from_key(_decrypted(stored, _read(stored.path), password)))
     if account.address.lower() != "0x" + stored.address.hex():
@@ -115,8 +131,8 @@ def load(home: Path, name_or_address: str, password: str) -> LocalAccount:
 
 
 def load_session_secret(home: Path, name: str, password: str) -> bytes:
-    """The secret (32 bytes) of the session keys of a Ledger's account. Raises what :func:`load`
-    raises.
+    """The secret (32 bytes) of the session keys of an account without a key. Raises what
+    :func:`load` raises.
     """
     stored = find(home, name)
     session = _read(stored.path).get("session")
@@ -253,7 +269,9 @@ def _stored(path: Path) -> StoredAccount:
     try:
         ledger = fields.get("ledger")
         ledger_path = parse_path(str(ledger.get("path"))) if isinstance(ledger, dict) else None
-        return StoredAccount(path.stem, parse_address("0x" + address), path, ledger_path)
+        is_outside = ledger_path is None and "session" in fields
+        place = parse_address("0x" + address)
+        return StoredAccount(path.stem, place, path, ledger_path, is_outside)
     except InputError:
         raise ConfigError(f"{path} is not a keystore file: it has no address") from None
 

@@ -33,6 +33,7 @@ from channelpay.cli.passwords import (
 from channelpay.cli.qr import qr_option, show_qr
 from channelpay.errors import ConfigError, InputError, NetworkError
 from channelpay.private_files import write_private
+from channelpay.protocol.parse import parse_address
 from channelpay.protocol.text import checksum_address, to_hex
 from channelpay.protocol.types import Address, ChannelStatus
 
@@ -51,7 +52,7 @@ _yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 
 @click.group()
 def account() -> None:
-    """Keep keys: new, import, ledger, list, show, remember, export, delete.
+    """Keep keys: new, import, ledger, wallet, list, show, remember, export, delete.
 
     They are encrypted in CHANNELPAY_HOME/keystore, one file each, as other wallets read them.
     """
@@ -125,6 +126,27 @@ def ledger(output: Output, name: str, path: str | None, password_file: Path | No
     _show_stored(output, name, address)
 
 
+@account.command(epilog="Example: channelpay account wallet safe 0xYourWallet")
+@click.argument("name")
+@click.argument("address", metavar="ADDRESS")
+@password_option
+@json_option
+@pass_output
+def wallet(output: Output, name: str, address: str, password_file: Path | None) -> None:
+    """Pay out of another wallet, a smart-contract wallet say: there is no key of it here.
+
+    What it has to send is shown: channel open, top-up, close --request and withdraw say it and wait
+    until the chain has it. Vouchers are signed by session keys. They come from a secret that is
+    made now and kept in the keystore under the password: copy that file, as for any account.
+    """
+    from channelpay.chain import keystore
+
+    place = parse_address(address, "address")
+    password = read_password(password_file, f"Password for {name}", confirm=True)
+    keystore.add_outside(home(), name, place, password)
+    _show_stored(output, name, place)
+
+
 # --- what is there -------------------------------------------------------------------------------
 
 
@@ -155,6 +177,8 @@ def show(output: Output, name: str | None, *, qr: bool, setting: Setting, token:
         "address": checksum_address(stored.address),
         "file": str(stored.path),
     }
+    if stored.is_outside:
+        members["key"] = "in another wallet"
     if stored.ledger_path is not None:
         members["ledgerPath"] = stored.ledger_path
     facts = {name: text for name, text in members.items() if text is not None}
@@ -300,7 +324,7 @@ def _write_export(to: Path, text: str) -> None:
 def _require_opens(stored: StoredAccount, password: str) -> None:
     from channelpay.chain import keystore
 
-    if stored.ledger_path is None:
+    if stored.has_key:
         keystore.load(home(), stored.name, password)
     else:
         keystore.load_session_secret(home(), stored.name, password)

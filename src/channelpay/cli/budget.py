@@ -19,7 +19,7 @@ from channelpay.cli.common import (
 from channelpay.cli.config import read_settings
 from channelpay.cli.limits import TokenBudget, default_budget
 from channelpay.cli.networks import Network
-from channelpay.cli.output import Output, json_option, visible
+from channelpay.cli.output import Output, cells, json_option
 from channelpay.protocol.text import checksum_address
 from channelpay.protocol.types import NATIVE, Address
 
@@ -118,7 +118,7 @@ class _Standing:
         shown = (
             "no limit" if one is None else format_amount_of(one, self.token) for one in amounts
         )
-        return (visible(name), *shown)
+        return (name, *shown)
 
 
 def _text(amount: int | None) -> str | None:
@@ -145,6 +145,6 @@ def _table(standings: list[_Standing]) -> Table:
     table = Table(*_COLUMNS)
     for one in standings:
         for row in one.rows():
-            table.add_row(*row)
+            table.add_row(*cells(*row))
         table.add_section()
     return table

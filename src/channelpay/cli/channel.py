@@ -29,6 +29,7 @@ from channelpay.cli.common import (
 from channelpay.cli.consent import DRY_RUN_PASSED, Consent, consent_options
 from channelpay.cli.explorer import link_facts, link_members, transaction_link
 from channelpay.cli.output import Output, facts_table, json_option
+from channelpay.cli.outside import done_outside
 from channelpay.cli.payer_previews import (
     preview_close,
     preview_open,
@@ -46,7 +47,7 @@ from channelpay.errors import (
 from channelpay.payer.records import ETHER, PayerChannel, Token
 from channelpay.protocol.parse import parse_address
 from channelpay.protocol.text import checksum_address, to_hex
-from channelpay.protocol.types import NATIVE, Address
+from channelpay.protocol.types import NATIVE, Address, ChannelStatus
 
 if TYPE_CHECKING:
     from channelpay.payer.client import Payer
@@ -96,9 +97,16 @@ def open_(
         carried_at = _carrying_url(url) if gasless else None
         if not consent.given(
             output,
-            lambda: preview_open(payer, payee, amount, described, url, gasless=gasless),
+            lambda: preview_open(
+                payer, payee, amount, described, url, gasless=gasless or payer.is_outside
+            ),
         ):
             return DRY_RUN_PASSED
+        if payer.is_outside:
+            planned = payer.outside.open(payee, token, amount, url)
+            entry = done_outside(output, payer, planned, lambda one: one.is_usable)
+            _show_one(output, Shown(entry, described, time.time()))
+            return 0
         with output.waiting("Opening the channel", after_interrupt=LOOK_AT_CHANNELS):
             if carried_at is not None:
                 entry = payer.open_carried(carried_at, amount, token)
@@ -151,22 +159,42 @@ def show(output: Output, channel_name: str, setting: Setting) -> int:
 @channel.command("top-up", epilog="Example: channelpay channel top-up 0x1f2e3d4c 0.05")
 @click.argument("channel_name", metavar="CHANNEL")
 @click.argument("amount")
+@click.option("--gasless", is_flag=True, help="Have its payee send it and pay the gas.")
+@click.option("--url", metavar="URL", help="A paid address of the payee (default: the last used).")
 @consent_options
 @setting_options
 @json_option
 @pass_output
 def top_up(
-    output: Output, channel_name: str, amount: str, consent: Consent, setting: Setting
+    output: Output,
+    channel_name: str,
+    amount: str,
+    *,
+    gasless: bool,
+    url: str | None,
+    consent: Consent,
+    setting: Setting,
 ) -> int:
     """Add AMOUNT to a channel's deposit. Takes a close request back."""
     with open_payer(setting, output) as payer:
         entry = _find(payer.state, payer.address, channel_name)
         token = payer.wallet.token(entry.channel.token)
         base_units = parse_amount_of(amount, token, "amount")
-        if not consent.given(output, lambda: preview_top_up(payer, entry, token, base_units)):
+        is_free = gasless or payer.is_outside
+        if not consent.given(
+            output, lambda: preview_top_up(payer, entry, token, base_units, is_free=is_free)
+        ):
             return DRY_RUN_PASSED
-        with output.waiting("Topping the channel up", after_interrupt=LOOK_AT_CHANNELS):
-            payer.top_up(entry.channel_id, base_units)
+        if payer.is_outside:
+            planned = payer.outside.top_up(entry, base_units)
+            target = entry.deposit + base_units
+            done_outside(output, payer, planned, lambda one: one.deposit >= target)
+        else:
+            with output.waiting("Topping the channel up", after_interrupt=LOOK_AT_CHANNELS):
+                if gasless:
+                    payer.top_up_carried(entry.channel_id, base_units, url)
+                else:
+                    payer.top_up(entry.channel_id, base_units)
         grown = payer.state.channel(entry.channel_id)
     _show_one(output, Shown(grown, token, time.time()))
     return 0
@@ -326,6 +354,13 @@ def _find(state: PayerState, payer: Address, name: str) -> PayerChannel:
 
 def _withdraw(output: Output, payer: Payer, entry: PayerChannel) -> None:
     token = payer.wallet.token(entry.channel.token)
+    if payer.is_outside:
+        planned = payer.outside.withdraw(entry)
+        entry = done_outside(
+            output, payer, planned, lambda one: one.status is ChannelStatus.FINALIZED
+        )
+        _show_one(output, Shown(entry, token, time.time()))
+        return
     with output.waiting("Withdrawing", after_interrupt=LOOK_AT_CHANNELS):
         transaction_hash = payer.withdraw(entry.channel_id)
     _show_closed(output, payer.state.channel(entry.channel_id), token, transaction_hash)
@@ -373,8 +408,12 @@ class _Failures:
 
 
 def _request_close(output: Output, payer: Payer, entry: PayerChannel, token: Token) -> None:
-    with output.waiting("Requesting the close", after_interrupt=LOOK_AT_CHANNELS):
-        payer.request_close(entry.channel_id)
+    if payer.is_outside:
+        planned = payer.outside.request_close(entry)
+        done_outside(output, payer, planned, lambda one: one.status is not ChannelStatus.OPEN)
+    else:
+        with output.waiting("Requesting the close", after_interrupt=LOOK_AT_CHANNELS):
+            payer.request_close(entry.channel_id)
     entry, now = payer.state.channel(entry.channel_id), payer.wallet.chain_time()
     _show_one(output, Shown(entry, token, now))
 

@@ -266,15 +266,19 @@ def paying_account(setting: Setting, output: Output) -> PayingAccount:
 
     stored = chosen_account(setting.account)
     password = password_of(stored, setting.password_file)
-    if stored.ledger_path is None:
+    if stored.has_key:
         account = keystore.load(home(), stored.name, password)
         return PayingAccount(account, SessionKeys.of_account(bytes(account.key)))
+    keys = SessionKeys(keystore.load_session_secret(home(), stored.name, password))
+    if stored.ledger_path is None:
+        from channelpay.chain.outside import OutsideAccount
+
+        return PayingAccount(OutsideAccount(stored.address), keys)
     from channelpay.chain.ledger import LedgerAccount
 
     def announce() -> None:
         output.note("Confirm it on the Ledger.", {"waitingFor": "ledger"})
 
-    keys = SessionKeys(keystore.load_session_secret(home(), stored.name, password))
     return PayingAccount(LedgerAccount(stored.address, stored.ledger_path, announce), keys)
 
 

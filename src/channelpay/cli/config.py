@@ -73,10 +73,10 @@ def read_config(path: Path) -> Config:
         raise ConfigError(f"{path} is larger than {CONFIG_BYTES_MAX} bytes")
     try:
         return _config(tomllib.loads(data.decode()))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from error
     except ChannelPayError as error:
         raise ConfigError(f"{path}: {error.detail}", hint=error.hint) from error
+    except (ValueError, RecursionError) as error:  # also for numbers that are too long
+        raise ConfigError(f"{path} is not TOML: {error}") from error
 
 
 def read_settings() -> Config:
@@ -195,7 +195,10 @@ def _budget(members: Mapping[str, Any], networks: Mapping[str, Network]) -> Budg
     tokens = {}
     for name, limits in members.items():
         if name not in _LISTS:
-            tokens[_token_name(name, named)] = _token_budget(f"budget.{name}", limits)
+            token = _token_name(name, named)
+            if token in tokens:
+                raise ConfigError(f"budget names {token} twice")
+            tokens[token] = _token_budget(f"budget.{name}", limits)
     contracts, payees, origins = (_listed(members, name) for name in _LISTS)
     return BudgetSettings(
         tokens,

@@ -83,9 +83,10 @@ def _confirming(
             steps.append(Step(token, amount, depth))
     if len(defaults) > 1:
         raise click.BadParameter("N without an AMOUNT is given twice")
-    return Confirming(defaults[0] if defaults else _of_network(context), tuple(steps))
+    return Confirming(defaults[0] if defaults else confirmations_of_network(context), tuple(steps))
 
 
-def _of_network(context: click.Context) -> int:
+def confirmations_of_network(context: click.Context) -> int:
+    """What the network's settings ask for, or 1."""
     network = chosen_network(context)
     return 1 if network is None else network.confirmations

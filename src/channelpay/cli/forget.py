@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 def forget(output: Output, *, older_than: int, consent: Consent) -> int:
     """Remove what is kept about finalized channels: whom you paid, where, when and how much.
 
-    Channels that may hold money stay, and so do the origins that they are used at. What is
+    Channels that may hold money stay, and so do the origins that they are used at, and for a day
+    what keeps a purchase that was cut off from being paid for twice. What is
     on the chain stays there, and 'channelpay recover payer' finds it again. Copies that
     'channelpay backup' made are yours to delete. Close other programs that pay first.
     """

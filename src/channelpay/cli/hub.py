@@ -178,8 +178,8 @@ def member() -> None:
 
 
 @member.command(
-    epilog="Example: channelpay hub member add anna --address 0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
-    " --key anna.key"
+    epilog="Example: channelpay hub member add anna --key anna.key --address"
+    " 0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
 )
 @click.argument("name")
 @click.option("--address", required=True, metavar="ADDRESS", help="Where its money goes.")
@@ -362,11 +362,16 @@ def run(output: Output, /, *, host: str, port: int, workers: int, **given: Any) 
                         "chainId": payee.terms.deployment.chain_id,
                         "contract": checksum_address(payee.terms.deployment.contract),
                     }
-                    facts = {name: str(value) for name, value in members.items()}
-                    output.show(members, lambda: facts_table(facts))
+                    output.show(members, lambda: _running_table(members))
                 yield app
 
         serve(service, listening, workers)
+
+
+def _running_table(members: Mapping[str, Any]) -> Table:
+    table = facts_table({name: str(value) for name, value in members.items()})
+    table.caption = "Ctrl-C stops it."
+    return table
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from channelpay.cli.common import (
     pass_output,
     short,
 )
-from channelpay.cli.output import Output, json_option, visible
+from channelpay.cli.output import Output, cells, facts_table, json_option, visible
 from channelpay.errors import ConfigError, NotFound
 from channelpay.protocol.notes import PriceNote
 from channelpay.protocol.text import checksum_address, to_hex
@@ -121,6 +121,7 @@ def _members(one: Offered) -> dict[str, Any]:
         "label": one.label,
         "amounts": amounts,
         "terms": one.terms,
+        "plan": one.plan or None,
     }
 
 
@@ -136,25 +137,22 @@ def _price_members(own: Own) -> dict[str, Any]:
 def _table(url: str, listed: list[Offered], own: Own | None, token: Token | None) -> Table:
     from rich.table import Table
 
-    title = visible(url) if listed else f"{visible(url)} is free"
+    (title,) = cells(url if listed else f"{url} is free")
     table = Table("Offer", "What", "Terms", title=title)
     for one in listed:
-        table.add_row(visible(one.kind), visible(one.label), visible(one.terms))
+        table.add_row(*cells(f"{one.kind} {one.plan}", one.label, one.terms))
     if own is not None:
         table.add_section()
         amount = format_amount_of(own.price.amount, token)
         why = _reasons(own.price.why, token) or "the list price"
-        table.add_row("yours now", amount, f"{why} (channel {short(own.channel.channel_id)})")
+        channel = short(own.channel.channel_id)
+        table.add_row(*cells("yours now", amount, f"{why} (channel {channel})"))
     return table
 
 
 def _balance(own: Own, token: Token | None) -> Table:
-    from rich.table import Table
-
-    table = Table(show_header=False)
-    table.add_row("Points", str(own.price.points))
-    table.add_row("Credit", format_amount_of(own.price.credit or 0, token))
-    return table
+    credit = format_amount_of(own.price.credit or 0, token)
+    return facts_table({"Points": str(own.price.points), "Credit": credit})
 
 
 def price_members(price: PriceNote) -> dict[str, Any]:
@@ -184,5 +182,6 @@ def price_lines(price: PriceNote, token: Token | None) -> list[str]:
 
 
 def _reasons(why: tuple[tuple[str, int], ...], token: Token | None) -> str:
-    steps = (f"{visible(label)} {format_amount_of(delta, token)}" for label, delta in why)
-    return ", ".join(steps)
+    """On one line: a label could bring lines that look like ours."""
+    steps = (f"{label} {format_amount_of(delta, token)}" for label, delta in why)
+    return " ".join(visible(", ".join(steps)).split())

@@ -15,6 +15,7 @@ from channelpay.errors import ChannelPayError
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
     from channelpay.chain.types import Progress
     from channelpay.cli.steps import Steps
@@ -141,14 +142,20 @@ def _choose_json(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 def facts_table(facts: Mapping[str, str]) -> Table:
     """Names and values in two columns. Long values are folded, never cut: they are to be copied."""
     from rich.table import Table
-    from rich.text import Text
 
     table = Table(show_header=False)
     table.add_column()
     table.add_column(overflow="fold")
     for name, value in facts.items():
-        table.add_row(Text(visible(name)), Text(visible(value)))
+        table.add_row(*cells(name, value))
     return table
+
+
+def cells(*texts: str) -> Iterator[Text]:
+    """A table's row of what others wrote: nothing in it is markup."""
+    from rich.text import Text
+
+    return (Text(visible(text)) for text in texts)
 
 
 def visible(text: str) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _SCOPES = {
     "request": "",
+    "place": " for what was promised to this payee elsewhere, and not charged yet,",
     "origin-day": " for this origin today",
     "day": " for today",
     "total": " in all",
@@ -92,14 +93,15 @@ def in_units(error: BudgetExceeded, token: Token) -> BudgetExceeded:
 def _sentence(kind: str, amounts: Mapping[str, int], token: Token) -> str:
     price, limit, used = (format_amount_of(one, token) for one in amounts.values())
     spent = f", of which {used} is used" if amounts["used"] else ""
-    return f"it costs {price}, and the limit{_SCOPES[kind]} is {limit}{spent}"
+    costs = "could cost" if kind == "place" else "costs"
+    return f"it {costs} {price}, and the limit{_SCOPES[kind]} is {limit}{spent}"
 
 
 def _hint(kind: str, amounts: Mapping[str, int], token: Token) -> str:
     if kind == "total":
         return f"Raise the total {_SETTING}"
     needed = format_amount_of(amounts["used"] + amounts["price"], token).partition(" ")[0]
-    if kind == "request":
+    if kind in {"request", "place"}:
         return (
             f"If it is worth that much to you: --max {needed}, or --max-cost where the price"
             " is that of a unit. Nothing was paid."

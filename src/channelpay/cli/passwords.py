@@ -85,11 +85,21 @@ def remember(stored: StoredAccount, password: str) -> None:
 
 
 def forget_password(stored: StoredAccount) -> None:
-    """Nothing happens if the keyring does not know it."""
-    if remembered(stored) is not None:
-        import keyring
+    """Nothing happens if the keyring does not know it. Raises :class:`ConfigError` if it knows it
+    and does not let it go.
+    """
+    if remembered(stored) is None:
+        return
+    import keyring
+    from keyring.errors import KeyringError
 
+    try:
         keyring.delete_password(SERVICE, _place(stored))
+    except KeyringError as error:
+        raise ConfigError(
+            f"the keyring keeps the password of {stored.name}: {error}",
+            hint=f"Remove it there: the entry of {SERVICE} for {_place(stored)}.",
+        ) from None
 
 
 def _place(stored: StoredAccount) -> str:

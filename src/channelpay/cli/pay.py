@@ -25,11 +25,15 @@ from channelpay.cli.common import (
     token_option,
 )
 from channelpay.cli.config import read_settings
+from channelpay.cli.consent import dry_run_option
 from channelpay.cli.limits import BudgetSettings, TokenBudget, default_budget
 from channelpay.cli.networks import Network
 from channelpay.cli.offers import price_lines, price_members
 from channelpay.cli.output import Output
 from channelpay.cli.over_limit import Asking, in_units, token_of
+from channelpay.cli.passes_shown import report_pass
+from channelpay.cli.pay_preview import preview_payments
+from channelpay.cli.tabs_shown import tab_members, tab_text
 from channelpay.errors import BudgetExceeded, InputError
 from channelpay.protocol.text import to_hex
 from channelpay.protocol.types import Address
@@ -50,12 +54,13 @@ _OPTIONS = {
     "day": "--max-day",
     "deposit": "--deposit",
     "channel": "--max-deposit",
+    "tab": "--max-tab",
 }
 """The options that count before the limits of the settings file."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Wish:
+class Wish:
     """What the options allow, as text: amounts need the token's decimals."""
 
     options: Mapping[str, str | None]
@@ -84,7 +89,12 @@ class _Wish:
             metered_max=amount("metered"),
             day_max=amount("day"),
             origin_day_max=amount("origin_day", "day"),
+            tab_max=self._tab_max(token),
         )
+
+    def _tab_max(self, token: Token) -> int:
+        text = self.options.get("tab")
+        return 0 if text is None else parse_amount_of(text, token, _OPTIONS["tab"])
 
     def _budget_of(self, token: Token) -> TokenBudget | None:
         """Defaults are for who says nothing of a price at all."""
@@ -132,6 +142,18 @@ class _Wish:
 @click.option(
     "--points", type=click.IntRange(0, 10**18 - 1), help="Spend so many loyalty points on each."
 )
+@click.option(
+    "--max-tab",
+    "tab",
+    metavar="AMOUNT",
+    help="Owe a site that gives credit up to this much, and pay it when it is due.",
+)
+@click.option(
+    "--keep",
+    is_flag=True,
+    help="Keep what you buy in your books, with a receipt that the site signed, if it does.",
+)
+@dry_run_option
 @token_option
 @setting_options
 @click.option("--json", "as_json", is_flag=True, help="The receipts on stderr as JSON lines.")
@@ -144,11 +166,13 @@ def pay(  # noqa: PLR0913  each is one option
     remote_name: bool,
     gasless: str,
     points: int | None,
+    keep: bool,
+    dry_run: bool,
     token: Address,
     setting: Setting,
     as_json: bool,
     **limits: str | None,
-) -> None:
+) -> int:
     """Fetch URLs and pay for them over one channel.
 
     The content goes to standard output or to files as it comes, what was paid to standard error.
@@ -156,22 +180,26 @@ def pay(  # noqa: PLR0913  each is one option
     unit; there it ends when the limit is reached. Where neither is given, the budget of the
     settings file holds, or a small one. Beyond a limit you are asked at a terminal, and refused in
     a program. No channel is opened without a deposit, here or in the settings. The first URL that
-    fails ends it.
+    fails ends it. With --dry-run each URL is asked for without paying, and seen by itself.
     """
     output.as_json = as_json
     if file is not None and (remote_name or len(urls) > 1):
         raise InputError("--output takes the content of one URL", hint="Use -O for several.")
     network = chosen_network(click.get_current_context())
-    wish = _Wish(limits, read_settings().budget, network)
-    with _payer(setting, output, token, wish, gasless) as (payer, described):
+    wish = Wish(limits, read_settings().budget, network)
+    with paying(setting, output, token, wish, gasless) as (payer, described):
+        if dry_run:
+            return preview_payments(output, payer, urls, described, gasless)
+        payer.state.purchases.are_kept = keep
         for url in urls:
             target = Path(_remote_name(url)) if remote_name else file
             _fetch(output, payer, described, _Wanted(url, target, _headers(points)))
+    return 0
 
 
 @contextmanager
-def _payer(
-    setting: Setting, output: Output, token: Address, wish: _Wish, gasless: str
+def paying(
+    setting: Setting, output: Output, token: Address, wish: Wish, gasless: str
 ) -> Iterator[tuple[Payer, Token]]:
     """The payer, and the token in which the amounts were given."""
     asking = Asking(output)
@@ -270,6 +298,9 @@ def _report(
     output: Output, payer: Payer, token: Token, url: str, response: httpx2.Response
 ) -> None:
     paid: Paid | None = response.extensions["channelpay"]
+    if paid is not None and paid.by_pass is not None:
+        report_pass(output, url, response.status_code, paid.by_pass)
+        return
     if paid is None:
         output.note(f"free: {url}", {"url": url, "status": response.status_code, "cost": "0"})
         return
@@ -290,4 +321,7 @@ def _report(
     if paid.price is not None:
         members |= price_members(paid.price)
         lines += price_lines(paid.price, token)
+    if paid.tab is not None:
+        members |= {"tab": tab_members(paid.tab)}
+        lines.append(f"  {tab_text(paid.tab, token)}")
     output.note("\n".join(lines), members)

@@ -50,7 +50,10 @@ def preview_open(
     return Preview("open", tried, result, facts, "Lock the deposit and open the channel?")
 
 
-def preview_top_up(payer: Payer, entry: PayerChannel, token: Token, amount: int) -> Preview:
+def preview_top_up(
+    payer: Payer, entry: PayerChannel, token: Token, amount: int, *, is_free: bool = False
+) -> Preview:
+    """``is_free``: somebody else pays the gas."""
     from channelpay.payer.trials import try_top_up
 
     grown = entry.deposit + amount
@@ -63,7 +66,7 @@ def preview_top_up(payer: Payer, entry: PayerChannel, token: Token, amount: int)
     if entry.status is ChannelStatus.CLOSING:
         facts["And"] = "take the close request back"
     result = _result(entry, ChannelStatus.OPEN) | {"deposit": str(grown)}
-    tried = try_top_up(payer.wallet, entry, amount)
+    tried = [] if is_free else try_top_up(payer.wallet, entry, amount)
     return Preview("topUp", tried, result, facts, "Top the channel up?")
 
 

@@ -22,6 +22,7 @@ from channelpay.cli.common import (
     pass_output,
     setting_options,
 )
+from channelpay.cli.confirming import confirmations_of_network
 from channelpay.cli.output import Output, facts_table, json_option
 from channelpay.errors import InputError
 from channelpay.protocol.parse import parse_address
@@ -121,11 +122,13 @@ def payee(
     """Find the channels that pay a site, before it serves again.
 
     The vouchers come back from the payers: the next request of each has one for at least all that
-    it ever signed. All that was promised before then counts as charged. With --restored, all
-    channels of the books are put in doubt, as in a copy made by 'channelpay payee backup'; a
-    PostgreSQL database that was restored needs it.
+    it ever signed. All that was promised before then counts as charged. A deposit counts from the
+    confirmations of the network's settings on. With --restored, all channels of the books are put
+    in doubt, as in a copy made by 'channelpay payee backup'; a PostgreSQL database that was
+    restored needs it.
     """
     from channelpay.chain.contract import PaymentChannelsContract
+    from channelpay.payee.acceptance import Confirmations
     from channelpay.payee.chain_link import ChainLink
     from channelpay.payee.recovery import rebuild
     from channelpay.store import open_store
@@ -133,7 +136,8 @@ def payee(
     connection = connected(setting.rpc)
     recipient = _recipient(address, setting)
     contract = PaymentChannelsContract(connection, _deployment(setting, connection.chain_id))
-    link = ChainLink(contract)
+    needed = confirmations_of_network(click.get_current_context())
+    link = ChainLink(contract, Confirmations(needed))
     _restore_books(books, backup)
     with closing(open_store(books.url)) as store:
         rebuilt = rebuild(link, store, recipient, from_block, restored=restored)

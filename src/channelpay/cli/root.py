@@ -34,6 +34,9 @@ _COMMANDS = {
     "contract": _Command(
         "channelpay.cli.contract", "The contract itself: deploy, verify, abi, address."
     ),
+    "coupon": _Command(
+        "channelpay.cli.coupon", "Codes worth something: issue, list, revoke; redeem, buy."
+    ),
     "dev": _Command("channelpay.cli.dev", "Run a local chain to try everything on."),
     "doctor": _Command("channelpay.cli.doctor", "Find what would keep a payment from working."),
     "forget": _Command("channelpay.cli.forget", "Remove what is kept about finished channels."),
@@ -45,6 +48,7 @@ _COMMANDS = {
         "channelpay.cli.networks_shown", "The networks that --network knows, and their tokens."
     ),
     "offers": _Command("channelpay.cli.offers", "What a URL costs, and how it can cost less."),
+    "pass": _Command("channelpay.cli.passes", "Passes to sites: buy, list, show, renew, refund."),
     "pay": _Command("channelpay.cli.pay", "Fetch URLs that cost something."),
     "payee": _Command(
         "channelpay.cli.payee", "Take what is owed to you: status, settle, close, run."
@@ -54,7 +58,17 @@ _COMMANDS = {
     "recover": _Command(
         "channelpay.cli.recover", "Books that were lost, or restored: find channels."
     ),
+    "receipt": _Command(
+        "channelpay.cli.receipt", "Receipts that a payee signed: verify, list, show, key."
+    ),
     "site": _Command("channelpay.cli.site", "Serve a folder of files for payment."),
+    "split": _Command(
+        "channelpay.cli.split", "Share income on chain: address, create, release, close."
+    ),
+    "statement": _Command(
+        "channelpay.cli.statement", "What was bought in a period: of a payee, of a payer."
+    ),
+    "tab": _Command("channelpay.cli.tab", "Read first, pay later: show, pay, list, write-off."),
     "voucher": _Command("channelpay.cli.voucher", "Sign a voucher, check one, look into headers."),
     "watch": _Command(
         "channelpay.cli.watch", "Answer close requests for a payee, from exported vouchers."
@@ -83,7 +97,9 @@ class _Root(click.Group):
         command = _COMMANDS.get(cmd_name)
         if command is None:
             return None
-        found: click.Command = getattr(import_module(command.module), cmd_name)
+        # Python has a word of its own that is called pass.
+        module = import_module(command.module)
+        found: click.Command = getattr(module, "passes" if cmd_name == "pass" else cmd_name)
         return found
 
     def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:

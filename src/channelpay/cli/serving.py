@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from channelpay.payee.server import Place
     from channelpay.payee.terms import Token
 
-_SECRET = "challenge.key"  # noqa: S105  a file name
+CHALLENGE_KEY = "challenge.key"
 WORKERS_MAX = 64
 
 _OPTIONS: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
@@ -89,12 +89,23 @@ _OPTIONS: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
     ),
     click.option("--payee", metavar="ADDRESS", help="Who is paid, if no --account is given."),
     click.option(
+        "--shares",
+        type=click.Path(path_type=Path),
+        help="A TOML file of those who share the income: their splitter is paid.",
+    ),
+    click.option(
         "--account",
         metavar="NAME",
         help="A keystore account that is paid, and closes channels with its key."
         "  [env var: CHANNELPAY_ACCOUNT, without --payee]",
     ),
     password_option,
+    click.option(
+        "--receipt-key",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Sign receipts with this key, which the payee authorised (default: with --account's).",
+    ),
     node_option(required=True),
     click.option(
         "--contract", envvar="CHANNELPAY_CONTRACT", metavar="ADDRESS", help="The contract."
@@ -160,8 +171,10 @@ class Serving:
     price_file: Path | None
     free: tuple[str, ...]
     payee: str | None
+    shares: Path | None
     account: str | None
     password_file: Path | None
+    receipt_key: Path | None
     rpc: str
     contract: str | None
     host: str
@@ -247,8 +260,10 @@ def serve_paid(
 
 def _terms(serving: Serving) -> dict[str, Any]:
     """What a payee is made of. Asks for the password, if there is an account."""
+    from channelpay.payee.shares import read_shares
+
     account = serving.account
-    if account is None and serving.payee is None:
+    if account is None and serving.payee is None and serving.shares is None:
         account = os.environ.get("CHANNELPAY_ACCOUNT")
     return {
         "rpc": serving.rpc,
@@ -256,9 +271,11 @@ def _terms(serving: Serving) -> dict[str, Any]:
         "token": serving.token,
         "prices": _prices(serving),
         "payee": serving.payee,
+        "shares": None if serving.shares is None else read_shares(serving.shares),
         "account": None if account is None else _account(account, serving.password_file),
         "contract": serving.contract,
         "suggested_deposit": serving.suggested_deposit,
+        "receipt_key": serving.receipt_key,
     }
 
 
@@ -281,7 +298,7 @@ def _payee(
         fees=fee_policy_of(serving.fees),
         alerts=alerts,
         carrying=serving.gas.carrying(tokens),
-        challenge_secret=kept_secret(serving.state / _SECRET),
+        challenge_secret=kept_secret(serving.state / CHALLENGE_KEY),
         observer=Observers([counted, AccessLog()]) if serving.access_log else counted,
         watches=place.number == 0,
     )

@@ -4,6 +4,7 @@ Secrets are known by their shape, wherever they stand, so that no caller has to 
 
 - credentials: ``Payment …``, ``Bearer …``, ``Basic …``, base64url JSON; all that follows
   ``Authorization:`` or ``Cookie:``, as text or as Python writes headers;
+- the codes of coupons, and the tokens of passes;
 - signatures, keys and other opaque runs: 48 hex digits, 43 letters and digits or 16 numbers of a
   list, and more; bytes that are written as escapes. A 32-byte key looks like a 32-byte id, so
   ``0x`` and 64 digits keep their first eight: they name a channel and tell nothing of a key;
@@ -91,6 +92,7 @@ _RULES: tuple[tuple[re.Pattern[str], _Replacement], ...] = (
     (re.compile(r"(?i)\b(payment)\s+[\w~+/=-]{16,}"), rf"\1 {REDACTED}"),
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}"), rf"\1 {REDACTED}"),
     (re.compile(r"eyJ[A-Za-z0-9_-]{16,}"), REDACTED),
+    (re.compile(r"(?:[0-9A-HJKMNP-TV-Z]{5}-){3}[0-9A-HJKMNP-TV-Z]{5}"), REDACTED),
     (re.compile(r"(?:[0-9]{1,3}, ?){15,}[0-9]{1,3}"), REDACTED),
     (re.compile(r"(?:0x)?[0-9a-fA-F]{48,}"), _hex_run),
     (re.compile(r"[A-Za-z0-9_+=-]{43,}"), REDACTED),

@@ -19,16 +19,22 @@ from channelpay.payee.asgi import PaymentMiddleware
 from channelpay.payee.payee import Payee
 from channelpay.payee.payment import Payment
 from channelpay.payee.prices import PriceRule, read_incentives, read_price_file
+from channelpay.payee.selling.counter import Coupons
 from channelpay.payee.selling.incentives import Incentive
+from channelpay.payee.selling.passes import PassPlan
+from channelpay.payee.selling.tabs import TabPlan
 
 __all__ = [
     "Acceptance",
     "Confirmations",
+    "Coupons",
     "Incentive",
+    "PassPlan",
     "Payee",
     "Payment",
     "PaymentMiddleware",
     "PriceRule",
+    "TabPlan",
     "read_incentives",
     "read_price_file",
 ]

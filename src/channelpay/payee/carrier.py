@@ -58,13 +58,16 @@ TURN_SECONDS = 5.0
 DAY_SECONDS = 86_400
 CLOSED_SECONDS = 60.0
 """How long nothing is offered after a bound of the payee's own was reached."""
+WITH_CLOSE = 2
+"""A payer may ask for a close at once, which costs the payee no more than the open did."""
 _JOURNAL_PAGE = 200
 _PURPOSE = "carry"
 
 
 @dataclass(frozen=True, slots=True)
 class Carrying:
-    """How far a payee carries the gas. ``budget_wei`` is what it may cost in 24 hours in all;
+    """How far a payee carries the gas. ``budget_wei`` is what it may cost in 24 hours in all, the
+    closes that payers may ask for at once included: each transaction counts twice;
     ``payer_max`` how many transactions one payer gets in that time. Nothing is sent while a unit of
     gas costs more than ``gas_price_max_wei``. ``deposit_min`` is the least open or top-up by token,
     in base units: one that the payee is glad to pay gas for.
@@ -256,7 +259,7 @@ class Carrier:
         payer = authorization.payer.hex()
         if sum(payer in one.purpose.split() for one in rows) >= self._carrying.payer_max:
             raise GasNotCarried("this site paid the gas of this payer often enough today")
-        self._require_affordable(sum(map(_cost_wei, rows)))
+        self._require_affordable(WITH_CLOSE * sum(map(_cost_wei, rows)))
 
     def _require_valid(self, authorization: Authorization) -> None:
         now = max(int(time.time()), self._link.latest_block().timestamp)
@@ -269,7 +272,7 @@ class Carrier:
     def _require_affordable(self, spent_wei: int) -> None:
         """Bounds of the payee's own: while one is reached, nobody is offered anything."""
         price_wei = fee_market(self._connection).price_wei
-        cost_wei = CARRIED_GAS * price_wei
+        cost_wei = WITH_CLOSE * CARRIED_GAS * price_wei
         free_wei = self._connection.balance_wei(self._sender.address) - gas_money_needed(price_wei)
         reasons = {
             "gas is too dear now": price_wei > self._carrying.gas_price_max_wei,

@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from logging import getLogger
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from channelpay.errors import (
     MalformedCredential,
     NetworkError,
     NodesDisagree,
+    PassNotCovering,
     PaymentRefused,
     PaymentRequired,
     RiskLimitReached,
@@ -31,9 +33,14 @@ from channelpay.payee.payment import Payment
 from channelpay.payee.prices import Quote
 from channelpay.payee.request import Request
 from channelpay.payee.selling.deal import NO_WISH
+from channelpay.payee.selling.desk import Shown, host_named, token_in
 from channelpay.payee.selling.offers import offers_of
+from channelpay.payee.selling.receipts import signed_receipt, wants_signed
+from channelpay.payee.selling.tabs import agrees
 from channelpay.payee.selling.wishes import wish_of
 from channelpay.payee.verifier import Closed, Order, Paid, ReadBody, ToppedUp, Verified
+from channelpay.protocol.passes import HEADER, PROOF_HEADER
+from channelpay.protocol.receipts import HEADER as SIGNED_RECEIPT
 from channelpay.protocol.text import to_hex
 from channelpay.protocol.wire import IDEMPOTENCY_KEY_MAX, is_payment_header
 
@@ -49,6 +56,9 @@ _UNCHECKED = "the payment could not be checked; the fault is the site's"
 _CHALLENGED = frozenset({402, 410})
 _SHARED_CACHES = ("public", "private", "s-maxage")
 _PAGE_POLICY = b"default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+_PASS, _PROOF = HEADER.lower().encode(), PROOF_HEADER.lower().encode()
+_SIGNED = SIGNED_RECEIPT.lower().encode()
+_TOLD = (b"authorization", b"host", b"idempotency-key", _PROOF)
 _NO_STORE = (b"cache-control", b"no-store")
 _JSON = (b"content-type", b"application/json")
 _PROBLEM = (b"content-type", b"application/problem+json")
@@ -107,7 +117,9 @@ class Checkout:
             verified = await self._verified(request, quote, client, read_body)
         except Exception as error:  # noqa: BLE001  whatever it is, the client gets an answer
             return self.refusal(error, request, quote)
-        brings_voucher = quote.metered and not quote.charged
+        brings_voucher = not quote.charged and (quote.metered or quote.item is not None)
+        if isinstance(verified, Paid) and quote.item is not None and quote.charged:
+            return await self._handed_out(request, quote, verified)
         if isinstance(verified, Paid) and not brings_voucher:
             return verified
         headers = [self.receipt_header(verified), _NO_STORE]
@@ -121,9 +133,29 @@ class Checkout:
     def receipt_header(self, verified: Verified) -> tuple[bytes, bytes]:
         return (b"payment-receipt", self.payee.receipt(verified).to_header().encode())
 
-    def paid_headers(self, headers: Iterable[tuple[bytes, bytes]], paid: Paid) -> Headers:
-        """The application's headers with the receipt, and kept out of shared caches."""
-        return [*_private(headers), self.receipt_header(paid)]
+    def paid_headers(
+        self, headers: Iterable[tuple[bytes, bytes]], paid: Paid, request: Request
+    ) -> Headers:
+        """The application's headers with the receipt, and kept out of shared caches. Where a pass
+        covers the request, what is left of that is the receipt.
+        """
+        if paid.covered is not None:
+            return [*_private(headers), (_PASS, paid.covered.encode())]
+        return [*_private(headers), self.receipt_header(paid), *self._signed(paid, request)]
+
+    def _signed(self, paid: Paid, request: Request) -> Headers:
+        """The signed receipt, where one is asked for and can be given."""
+        signer = self.payee.receipt_signer
+        if signer is None or not wants_signed(request):
+            return []
+        signed = signed_receipt(signer, self.payee.terms.deployment, paid)
+        return [] if signed is None else [(_SIGNED, signed.to_header().encode())]
+
+    def released_headers(self, paid: Paid) -> Headers:
+        """What goes with an answer that was not paid for: a pass may have another token by now."""
+        if paid.covered is None:
+            return []
+        return [(_PASS, paid.covered.partition(";")[0].encode())]
 
     def refusal(self, error: Exception, request: Request, quote: Quote | None) -> Answer:
         """What the client is told of an error, with fresh challenges where they help."""
@@ -180,6 +212,8 @@ class Checkout:
         told = _told(request)
         header = _credential(told[b"authorization"])
         if header is None:
+            if (token := token_in(told[b"authorization"])) is not None:
+                return await self._covered(request, quote, told, token, read_body)
             # Nobody is to open a channel now, only to be told that it cannot be used.
             await self.payee.require_followed()
             raise PaymentRequired(f"this costs {quote.format()}")
@@ -187,7 +221,53 @@ class Checkout:
         key = _idempotency_key(told[b"idempotency-key"])
         wish = NO_WISH if quote.selling is None else wish_of(request, quote.selling)
         order = Order(resource, quote, key, client, read_body, wish)
+        if quote.credit is not None:
+            order = order._replace(on_tab=agrees(request))
+        if quote.item is not None:
+            about = (self.payee.prices.counter, request, host_named(told[b"host"]), key)
+            order = order._replace(sells=self.payee.desk.sells(quote.item, *about))
         return await self.payee.verify(header, order)
+
+    async def _covered(
+        self,
+        request: Request,
+        quote: Quote,
+        told: dict[bytes, list[bytes]],
+        token: str,
+        read_body: ReadBody | None,
+    ) -> Paid:
+        """A request that comes with a pass: it needs no voucher, if the pass covers it."""
+        if quote.item is not None or quote.metered:
+            raise PassNotCovering("no pass covers what is sold by the unit or is a pass itself")
+        host, desk = host_named(told[b"host"]), self.payee.desk
+        covered = None if told[_PROOF] else desk.admit_at_once(token, request.path, host)
+        if covered is None:
+            resource = _resource(request, told[b"host"])
+            if read_body is not None and (body := await read_body()):
+                resource = f"{resource} body={body}"
+            key = _idempotency_key(told[b"idempotency-key"])
+            proof = told[_PROOF][0].decode("latin-1") if told[_PROOF] else None
+            shown = Shown(token, request.path, host, resource, key, quote.charged, proof)
+            covered = await desk.admit(shown)
+        price = quote.price_in(covered.accepted.record.channel.token) or 0
+        return Paid(covered.accepted, "", price, quote, covered=covered.header)
+
+    async def _handed_out(self, request: Request, quote: Quote, paid: Paid) -> Answer:
+        """The answer with what the payee itself sold."""
+        assert quote.item is not None
+        key = _idempotency_key(_told(request)[b"idempotency-key"])
+        try:
+            record, token, members = await self.payee.desk.told(
+                quote.item, paid.accepted, host_named(_told(request)[b"host"]), key
+            )
+        except Exception as error:  # noqa: BLE001  whatever it is, the client gets an answer
+            return self.refusal(error, request, quote)
+        paid = paid._replace(accepted=replace(paid.accepted, record=record))
+        headers = [self.receipt_header(paid), _NO_STORE, _JSON]
+        if token is not None:
+            headers.append((_PASS, token.encode()))
+        body = json.dumps(members).encode()
+        return _sized(Answer(200, headers, body, outcome=Outcome.PAID))
 
 
 def may_have_body(request: Request) -> bool:
@@ -223,7 +303,7 @@ def _answerable(error: Exception) -> ChannelPayError:
 
 def _told(request: Request) -> dict[bytes, list[bytes]]:
     """All values of the headers that matter to a payment, in one pass."""
-    found: dict[bytes, list[bytes]] = {b"authorization": [], b"host": [], b"idempotency-key": []}
+    found: dict[bytes, list[bytes]] = {name: [] for name in _TOLD}
     for name, value in request.headers:
         values = found.get(name.lower())
         if values is not None:

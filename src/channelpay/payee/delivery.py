@@ -66,8 +66,8 @@ class Delivery:
         if status >= 400:
             self.release()
         if self._released:
-            return list(headers)
-        headers = self._checkout.paid_headers(headers, self.payment.paid)
+            return [*headers, *self._checkout.released_headers(self.payment.paid)]
+        headers = self._checkout.paid_headers(headers, self.payment.paid, self._request)
         up_to = self.payment.paid.quote.up_to
         self.payment.is_fixed = up_to
         is_metered = self.payment.is_metered and not up_to and not self.is_bodiless
@@ -147,6 +147,7 @@ class Delivery:
             self._seconds = time.perf_counter() - self._began
         outcome = Outcome.RELEASED if self._released else Outcome.PAID
         self._checkout.delivered(self._request, self.payment, self._status, outcome, self._seconds)
+        self.payment.end()
 
     def _receipt(self) -> Receipt:
         return self._checkout.payee.receipt(self.payment.paid)

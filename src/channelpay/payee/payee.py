@@ -14,6 +14,7 @@ from channelpay.chain.contract import Erc20, PaymentChannelsContract
 from channelpay.chain.create2 import predicted_address
 from channelpay.chain.fees import FeePolicy
 from channelpay.chain.outgoing import TransactionSender
+from channelpay.chain.splitters import Shares, splitter_address
 from channelpay.errors import ConfigError
 from channelpay.observe import Observer
 from channelpay.observe.alerts import Alerts
@@ -29,12 +30,18 @@ from channelpay.payee.policy import SettlementPolicy, settling_before
 from channelpay.payee.prices import PriceFile, PriceRule, PriceTable, Quote
 from channelpay.payee.register import Register
 from channelpay.payee.request import Request
+from channelpay.payee.selling.counter import Coupons
+from channelpay.payee.selling.desk import SELLING, Desk
 from channelpay.payee.selling.incentives import Incentive
+from channelpay.payee.selling.passes import PassPlan
+from channelpay.payee.selling.receipts import read_receipt_key
+from channelpay.payee.selling.tabs import TabPlan
 from channelpay.payee.settler import Settler
 from channelpay.payee.terms import ETHER, Terms, Token
 from channelpay.payee.verifier import Checks, Closed, Order, Paid, Verified, Verifier
 from channelpay.protocol.parse import parse_address
 from channelpay.protocol.reader import CredentialReader
+from channelpay.protocol.receipts import ReceiptSigner
 from channelpay.protocol.text import checksum_address, to_hex
 from channelpay.protocol.types import NATIVE, Address, Deployment
 from channelpay.protocol.wire import Challenge, ChallengeIssuer, Receipt
@@ -56,7 +63,7 @@ CHAIN_SECONDS = 30.0
 class Payee:
     """Gets paid for requests. Make one with :meth:`create`, end it with :meth:`close`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917  what a payee is made of, each part named
         self,
         terms: Terms,
         prices: PriceTable | PriceFile,
@@ -65,6 +72,7 @@ class Payee:
         resources: ExitStack,
         observer: Observer,
         checks: Mapping[str, Check],
+        receipt_signer: ReceiptSigner | None = None,
     ) -> None:
         self.terms = terms
         self.prices = prices
@@ -72,6 +80,8 @@ class Payee:
         self.register: Register = verifier.register
         self.guard: Guard = verifier.guard
         self.checks = checks
+        self.receipt_signer = receipt_signer
+        self.desk: Desk = Desk(issuer.derived(SELLING), self.register, terms.deployment, time.time)
         self._issuer = issuer
         self._verifier = verifier
         self._resources = resources
@@ -85,7 +95,11 @@ class Payee:
         prices: Iterable[PriceRule] | Path,
         store: str,
         incentives: Sequence[Incentive] = (),
+        passes: Sequence[PassPlan] = (),
+        coupons: Coupons | None = None,
+        tab: TabPlan | None = None,
         payee: str | None = None,
+        shares: Shares | None = None,
         account: LocalAccount | None = None,
         chain_id: int | None = None,
         contract: str | None = None,
@@ -99,39 +113,44 @@ class Payee:
         fees: FeePolicy | None = None,
         alerts: Alerts | None = None,
         carrying: Carrying | None = None,
+        receipt_key: Path | None = None,
     ) -> Self:
         """Connect to the chain at ``rpc`` (one node or several), open the books at ``store``,
         follow the contract and settle.
 
         ``token`` is ``eth`` or the address of an ERC-20, or several, the preferred one first;
         ``suggested_deposit`` is in human units of the first, or maps tokens to such amounts.
-        ``prices`` are rules, with ``incentives`` beside them, or a TOML file of both that is read
-        again when it changes. The payee
-        is an address, or an ``account`` with its key, which can also close channels. Nodes of
-        another chain than ``chain_id`` are refused, if it is given. ``contract``
-        is the canonical deployment unless given. ``acceptance`` is what the payee takes for money;
+        ``prices`` are rules, with ``incentives``, ``passes``, ``coupons`` and a ``tab`` beside
+        them, or a TOML file of all that is read again when it changes. The payee is an address, or
+        an ``account`` with its key, which can also close channels. Nodes of another chain than
+        ``chain_id`` are refused, if it is given. With ``shares`` the payee is their splitter.
+        ``contract`` is the canonical deployment unless given. ``acceptance`` is what the payee
+        takes for money;
         ``confirmations`` is short for an :class:`~channelpay.payee.acceptance.Acceptance` that asks
         for so many, whatever the amount. ``challenge_secret`` (32 random bytes) must be the same
-        for all workers and restarts of a site; without it, challenges end with this process.
+        for all workers and restarts of a site; without it, challenges, passes and coupons end with
+        this process.
         ``observer`` is told of all that happens, ``alerts`` of what needs somebody. Of several
         processes over the same books, those that ``watch`` take turns in following the chain and,
         with an ``account``, in settling as ``settlement`` says and ``fees`` allow. Unless that is
         given, half of each risk limit is settled. With ``carrying``, which needs an ``account``, it
-        pays the gas of opens and top-ups that payers sign.
+        pays the gas of opens and top-ups that payers sign. It signs receipts with the key of the
+        ``account``, or one that the payee authorised, in the file ``receipt_key``
+        (:mod:`channelpay.payee.selling.receipts`).
 
         Raises :class:`~channelpay.errors.ConfigError`, :class:`~channelpay.errors.InputError`,
         :class:`~channelpay.errors.NotFound` (no contract, no token) and
         :class:`~channelpay.errors.NetworkError`.
         """
         acceptance = _acceptance(acceptance, confirmations)
-        recipient = _recipient(payee, account)
+        recipient = _recipient(payee, account, shares)
         connection = connect(rpc, expected_chain_id=chain_id)
         address = predicted_address() if contract is None else parse_address(contract, "contract")
         deployment = Deployment(connection.chain_id, address)
         link = ChainLink(PaymentChannelsContract(connection, deployment), acceptance.confirmations)
         tokens = _tokens(connection, [token] if isinstance(token, str) else token)
         terms = Terms(deployment, recipient, tokens, _deposits(tokens, suggested_deposit))
-        table = _prices(prices, tokens, incentives)
+        table = _prices(prices, tokens, incentives, passes, coupons, tab)
         observer = observer or Observer()
         issuer = ChallengeIssuer(challenge_secret or secrets.token_bytes(SECRET_BYTES), REALM)
         with ExitStack() as opened:
@@ -173,7 +192,16 @@ class Payee:
                 daemon = Daemon(follower, settler, books, place, told, observer)
                 opened.callback(daemon.close)
                 daemon.start()
-            return cls(terms, table, issuer, verifier, opened.pop_all(), observer, checks)
+            return cls(
+                terms,
+                table,
+                issuer,
+                verifier,
+                receipt_signer=_receipt_signer(receipt_key, account, terms),
+                resources=opened.pop_all(),
+                observer=observer,
+                checks=checks,
+            )
 
     def quote(self, request: Request) -> Quote | None:
         """What a request costs, or None where it is free. Raises what a price function raises."""
@@ -209,6 +237,7 @@ class Payee:
             timestamp=time.time(),
             transaction_hash=verified.transaction_hash if isinstance(verified, Closed) else None,
             price=verified.note if isinstance(verified, Paid) else None,
+            tab=verified.tab if isinstance(verified, Paid) else None,
         )
 
     def close(self) -> None:
@@ -225,16 +254,34 @@ def _acceptance(acceptance: Acceptance | None, confirmations: int) -> Acceptance
 
 
 def _prices(
-    prices: Iterable[PriceRule] | Path, tokens: Sequence[Token], incentives: Sequence[Incentive]
+    prices: Iterable[PriceRule] | Path,
+    tokens: Sequence[Token],
+    incentives: Sequence[Incentive],
+    passes: Sequence[PassPlan],
+    coupons: Coupons | None,
+    tab: TabPlan | None,
 ) -> PriceTable | PriceFile:
     if not isinstance(prices, Path):
-        return PriceTable(prices, tokens, incentives)
-    if incentives:
-        raise ConfigError("a price file has its own incentives", hint="Write them into the file.")
+        return PriceTable(prices, tokens, incentives, passes, coupons, tab)
+    if incentives or passes or coupons or tab:
+        raise ConfigError(
+            "a price file has its own incentives, passes, coupons and tab",
+            hint="Write them into the file.",
+        )
     return PriceFile(prices, tokens)
 
 
-def _recipient(payee: str | None, account: LocalAccount | None) -> Address:
+def _receipt_signer(
+    file: Path | None, account: LocalAccount | None, terms: Terms
+) -> ReceiptSigner | None:
+    if file is not None:
+        return read_receipt_key(file, terms.deployment, terms.payee)
+    return None if account is None else ReceiptSigner(bytes(account.key))
+
+
+def _recipient(payee: str | None, account: LocalAccount | None, shares: Shares | None) -> Address:
+    if shares is not None:
+        return _group(payee, account, shares)
     if account is None:
         if payee is None:
             raise ConfigError("nobody is named as the payee", hint="Give payee or account.")
@@ -258,6 +305,22 @@ def _tokens(connection: Connection, names: Sequence[str]) -> tuple[Token, ...]:
 def _deposits(tokens: Sequence[Token], text: HumanPrice | None) -> dict[Address, int]:
     prices = () if text is None else parse_price(text, tokens, "suggested deposit")
     return {price.token.address: price.amount for price in prices}
+
+
+def _group(payee: str | None, account: LocalAccount | None, shares: Shares) -> Address:
+    """The splitter of these shares, which is paid; it follows from them."""
+    if account is not None:
+        raise ConfigError(
+            "a group is paid, so that no account is the payee",
+            hint="Leave the account out; settle with: channelpay payee run --payee SPLITTER",
+        )
+    splitter = splitter_address(shares)
+    if payee is not None and parse_address(payee, "payee") != splitter:
+        raise ConfigError(
+            f"the payee {payee} is not the splitter of these shares, {checksum_address(splitter)}",
+            hint="Leave the payee out, or correct the shares.",
+        )
+    return splitter
 
 
 def token_at(connection: Connection, address: Address) -> Token:

@@ -63,7 +63,9 @@ class PaymentFacts:
 
 
 def _charged(paid: Paid) -> int:
-    if paid.quote.metered or not paid.quote.charged:
+    if paid.quote.metered or not paid.quote.charged or paid.covered is not None:
+        return 0
+    if paid.tab is not None and paid.tab.added:
         return 0
     return paid.price if paid.note is None else paid.note.amount
 
@@ -81,6 +83,12 @@ class Payment(PaymentFacts):
         """What costs up to a ceiling is charged before its response begins, whose head has the
         receipt.
         """
+
+    def end(self) -> None:
+        """The response is over: nobody can be asked for a voucher any more. Whom this forgets knows
+        the payment: what a request took up is freed now, not when a garbage collector finds it.
+        """
+        self._ask = _nobody
 
     async def charge(self, amount: int) -> None:
         """Charge ``amount`` base units more; when this returns, they are ours. Charge first, then
@@ -149,6 +157,10 @@ class Payment(PaymentFacts):
             return False
         register = self._payee.register
         return await register.voucher_above(self.channel_id, accepted, deadline - _clock())
+
+
+async def _nobody(_: NeedVoucher) -> bool:
+    return False
 
 
 def _clock() -> float:

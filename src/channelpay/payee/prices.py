@@ -30,15 +30,26 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, reduce
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from channelpay.errors import ConfigError, InputError, UnclearRequest
 from channelpay.payee.amounts import HumanPrice, Price, parse_price
 from channelpay.payee.paths import PATH_CHARACTERS_MAX, Pattern, alike, readings
 from channelpay.payee.request import Request
+from channelpay.payee.selling.counter import (
+    Counter,
+    Coupons,
+    Item,
+    counter_of,
+    read_coupons,
+    read_passes,
+)
 from channelpay.payee.selling.deal import Selling
 from channelpay.payee.selling.incentives import Incentive, incentive_rows
 from channelpay.payee.selling.offers import selling_of
+from channelpay.payee.selling.passes import PassPlan, PassRow, pass_rows
+from channelpay.payee.selling.settings import NUMBER_BITS_MAX
+from channelpay.payee.selling.tabs import Credit, TabPlan, credit_of
 from channelpay.payee.terms import Token
 from channelpay.protocol.parse import parse_text
 from channelpay.protocol.types import Address
@@ -86,7 +97,9 @@ class PriceRule:
 class Quote:
     """What one request costs: one of ``prices``, per ``unit``. If it is not ``charged``, the client
     must show a credential that could pay, and keeps its money. ``up_to``: the prices are the most
-    that it may cost. ``selling`` holds the incentives, if there are any.
+    that it may cost. ``selling`` holds the incentives, if there are any, and ``passes`` are those
+    that would cover it. ``item`` is what the payee sells itself, ``credit`` the tabs that it may
+    be put on.
     """
 
     prices: tuple[Price, ...]
@@ -95,6 +108,9 @@ class Quote:
     description: str | None = None
     up_to: bool = False
     selling: Selling | None = None
+    passes: tuple[PassRow, ...] = ()
+    item: Item | None = None
+    credit: Credit | None = None
 
     @property
     def metered(self) -> bool:
@@ -164,7 +180,8 @@ class _Spelling:
 
 class PriceTable:
     """Rules in their order, with their prices in base units of ``tokens``; the first is that of
-    prices that name none. ``incentives`` apply beside each other.
+    prices that name none. ``incentives`` apply beside each other, ``passes`` are sold, ``coupons``
+    are taken, and with a ``tab`` there is credit.
 
     Raises :class:`~channelpay.errors.ConfigError` for a rule or an incentive that makes no sense.
     """
@@ -174,8 +191,13 @@ class PriceTable:
         rules: Iterable[PriceRule],
         tokens: Sequence[Token],
         incentives: Sequence[Incentive] = (),
+        passes: Sequence[PassPlan] = (),
+        coupons: Coupons | None = None,
+        tab: TabPlan | None = None,
     ) -> None:
+        self._credit = None if tab is None else credit_of(tab, tokens)
         self._incentives = incentive_rows(incentives, tokens)
+        self.counter: Counter = counter_of(pass_rows(passes, tokens), coupons, tokens)
         self._rows = [_row(number, rule, tokens) for number, rule in enumerate(rules, 1)]
         named = {row.rule.method for row in self._rows if row.rule.method is not None}
         self._methods = [_UNNAMED, *sorted(named - {"OPTIONS"})]
@@ -187,10 +209,14 @@ class PriceTable:
         Raises :class:`~channelpay.errors.UnclearRequest` for a path whose readings have prices
         that cannot be compared, and whatever the function of a rule raises.
         """
+        if (sold := self.counter.item(request)) is not None:
+            item, prices, description = sold
+            charged = request.method != "HEAD"
+            return Quote(prices, charged=charged, description=description, item=item)
         found = self._found(request.method, request.path)
         if not isinstance(found, list):
             return found
-        return self._with_incentives(_dearest(found, request), request.path)
+        return self._with_incentives(_dearest(found, request), request.path, found)
 
     def hides_body(self, request: Request) -> bool:
         """Whether the answer to a request that is free must come without its body: to OPTIONS, on
@@ -224,16 +250,21 @@ class PriceTable:
             found = [_Spelling(row, path) for row in rows]
         if any(callable(one.row.prices) for one in found):
             return found
-        return self._with_incentives(_dearest(found, Request(method, path)), path)
+        return self._with_incentives(_dearest(found, Request(method, path)), path, found)
 
-    def _with_incentives(self, quote: Quote | None, path: str) -> Quote | None:
-        if not self._incentives or quote is None or quote.metered:
+    def _with_incentives(
+        self, quote: Quote | None, path: str, found: Sequence[_Spelling]
+    ) -> Quote | None:
+        counter = self.counter
+        takes_coupons = counter.coupons is not None
+        if not (self._incentives or takes_coupons or counter.passes or self._credit):
             return quote
-        if len(path) > PATH_CHARACTERS_MAX:
+        if quote is None or quote.metered or len(path) > PATH_CHARACTERS_MAX:
             return quote
-        paths = list(readings(path))
+        paths = {*readings(path), *(one.path for one in found)}
         rows = [row for row in self._incentives if row.applies_to(paths)]
-        return replace(quote, selling=selling_of(quote, rows))
+        selling = selling_of(quote, rows, takes_coupons=takes_coupons)
+        return replace(quote, selling=selling, passes=counter.covering(path), credit=self._credit)
 
 
 class PriceFile:
@@ -258,6 +289,11 @@ class PriceFile:
         self._next_look = clock() + RELOAD_SECONDS
         # The stamp is older than what was read: a change in between is seen at the next look.
         self._read = (_stamp(path), self._table())
+
+    @property
+    def counter(self) -> Counter:
+        """See :class:`PriceTable`."""
+        return self._current().counter
 
     def quote(self, request: Request) -> Quote | None:
         """See :meth:`PriceTable.quote`."""
@@ -291,9 +327,16 @@ class PriceFile:
         self._read = (stamp, table)
 
     def _table(self) -> PriceTable:
-        rules, incentives = _read(self._path)
+        read = _read(self._path)
         try:
-            return PriceTable(rules, self._tokens, incentives)
+            return PriceTable(
+                read.rules,
+                self._tokens,
+                read.incentives,
+                read.passes,
+                read.coupons,
+                read.tab,
+            )
         except ConfigError as error:
             raise ConfigError(f"{self._path}, {error.detail}", hint=error.hint) from error
 
@@ -319,36 +362,68 @@ def read_price_file(path: Path) -> list[PriceRule]:
         price = "0.05"
         up_to = true               # optional: the most that it may cost
 
-    Its ``[[incentive]]`` tables are what :func:`read_incentives` reads. Raises
+    Its ``[[incentive]]`` tables are what :func:`read_incentives` reads, its ``[[pass]]`` tables
+    :func:`read_pass_plans`, ``[coupons]`` is for sites that take coupons, and ``[tab]`` for those
+    that give credit (:class:`~channelpay.payee.selling.tabs.TabPlan`). Raises
     :class:`~channelpay.errors.ConfigError`, which names the file, the rule and the key.
     """
-    return _read(path)[0]
+    return _read(path).rules
 
 
 def read_incentives(path: Path) -> list[Incentive]:
     """The incentives of a price file (:mod:`channelpay.payee.selling.incentives`). Raises what
     :func:`read_price_file` raises.
     """
-    return _read(path)[1]
+    return _read(path).incentives
 
 
-def _read(path: Path) -> tuple[list[PriceRule], list[Incentive]]:
+def read_pass_plans(path: Path) -> list[PassPlan]:
+    """The passes of a price file (:mod:`channelpay.payee.selling.passes`). Raises what
+    :func:`read_price_file` raises.
+    """
+    return _read(path).passes
+
+
+class _Read(NamedTuple):
+    """What a price file says."""
+
+    rules: list[PriceRule]
+    incentives: list[Incentive]
+    passes: list[PassPlan]
+    coupons: Coupons | None
+    tab: TabPlan | None
+
+
+def _read(path: Path) -> _Read:
     try:
         # Decimal fractions stay text: a float could not hold them.
         members = tomllib.loads(path.read_text(encoding="utf-8"), parse_float=str)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also for numbers that are too long
         raise ConfigError(f"{path} is not TOML: {error}") from error
     tables, incentives = members.pop("price", None), members.pop("incentive", [])
+    passes, coupons = members.pop("pass", []), members.pop("coupons", None)
+    tab = members.pop("tab", None)
     if members or not isinstance(tables, list) or not tables or not isinstance(incentives, list):
         raise ConfigError(
-            f"{path} must hold one or more [[price]] tables, and no others than [[incentive]]"
+            f"{path} must hold one or more [[price]] tables, and no others than [[incentive]],"
+            " [[pass]], [coupons] and [tab]"
         )
     rules = [_rule(f"{path}, price rule {n}", table) for n, table in enumerate(tables, 1)]
-    return rules, [
-        _incentive(f"{path}, incentive {n}", table) for n, table in enumerate(incentives, 1)
-    ]
+    return _Read(
+        rules,
+        [_incentive(f"{path}, incentive {n}", table) for n, table in enumerate(incentives, 1)],
+        [PassPlan(name, **settings) for name, settings in read_passes(str(path), passes)],
+        None if coupons is None else read_coupons(f"{path}, coupons", coupons),
+        None if tab is None else _tab(f"{path}, tab", tab),
+    )
+
+
+def _tab(where: str, table: Any) -> TabPlan:
+    if not isinstance(table, dict):
+        raise ConfigError(f"{where} is not a table")
+    return TabPlan(**table)
 
 
 def _rule(where: str, table: Any) -> PriceRule:
@@ -391,7 +466,7 @@ def _toml_price(value: Any, where: str) -> HumanPrice:
 def _toml_amount(value: Any, where: str) -> str:
     if isinstance(value, str):
         return value
-    if type(value) is not int:
+    if type(value) is not int or value.bit_length() > NUMBER_BITS_MAX:
         raise ConfigError(f'{where}: must be an amount such as "0.01"')
     return str(value)
 

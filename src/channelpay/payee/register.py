@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from logging import getLogger
 from typing import TypeVar
@@ -15,6 +15,7 @@ from channelpay.errors import ChannelPayError, StoreUnavailable
 from channelpay.observe import Observer
 from channelpay.payee.acceptance import Guard
 from channelpay.payee.threads import BoundedThreads
+from channelpay.protocol.entries import Change, Entries, EntryKey
 from channelpay.protocol.rules import Charge, Order, Outcome, Payment
 from channelpay.protocol.types import ChannelId
 from channelpay.store import Accepted, Answer, Store
@@ -65,6 +66,10 @@ class Register:
             return work(self._store)
         return await self._reads.run(lambda: work(self._store))
 
+    async def change(self, keys: Sequence[EntryKey], change: Change) -> Entries:
+        """See :meth:`channelpay.store.base.Store.change_entries`."""
+        return await asyncio.wrap_future(self._store.change_entries(keys, change))
+
     def release(self, accepted: Accepted) -> Future[Payment] | None:
         """Give the charge back that a request was not served for; None if there is none. If the
         books cannot be written now, it is given back as soon as they can.
@@ -108,7 +113,8 @@ class Register:
     def _hand_in(self, loop: asyncio.AbstractEventLoop) -> None:
         waiting, self._waiting = self._waiting, []
         done = self._store.accept([order for order, _ in waiting])
-        done.add_done_callback(lambda _: loop.call_soon_threadsafe(self._tell, waiting, done))
+        # A callback that named ``done`` would keep it, and all that waits, for the collector.
+        done.add_done_callback(lambda end: loop.call_soon_threadsafe(self._tell, waiting, end))
 
     def _tell(self, waiting: _Waiting, done: Future[list[Answer]]) -> None:
         error = done.exception()

@@ -22,6 +22,7 @@ from channelpay.payee.markdown import html_page, markdown_page, markdown_title
 from channelpay.payee.payee import Payee
 from channelpay.payee.prices import PriceRule
 from channelpay.payee.request import Request
+from channelpay.protocol.passes import PLACE
 from channelpay.protocol.text import checksum_address
 
 MARKDOWN_SUFFIX = ".md"
@@ -59,6 +60,8 @@ class PaidSite:
         await application(scope, receive, send)
 
     def _sells(self, method: str, path: str) -> bool:
+        if path.startswith(PLACE):
+            return True
         return method in _READING and self._folder.find(path) is not None
 
 

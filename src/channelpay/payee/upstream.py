@@ -18,6 +18,7 @@ from channelpay.errors import ChannelPayError, ConfigError, NetworkError, Upstre
 from channelpay.payee.asgi import Message, Receive, Scope, Send
 from channelpay.payee.checkout import Headers
 from channelpay.payee.problems import send_problem
+from channelpay.payee.selling.desk import token_in
 from channelpay.protocol.text import to_hex
 from channelpay.protocol.wire import is_payment_header
 
@@ -374,7 +375,9 @@ def _is_ours(name: bytes) -> bool:
 
 
 def _is_credential(name: bytes, value: bytes) -> bool:
-    return name.lower() == b"authorization" and is_payment_header(value.decode("latin-1"))
+    if name.lower() != b"authorization":
+        return False
+    return is_payment_header(value.decode("latin-1")) or token_in([value]) is not None
 
 
 def _named_in_connection(headers: Iterable[tuple[bytes, bytes]]) -> set[bytes]:

@@ -32,6 +32,8 @@ from channelpay.payee.lookups import Lookups
 from channelpay.payee.prices import Quote
 from channelpay.payee.register import Register
 from channelpay.payee.selling.deal import NO_WISH, Deal, Wish, entries_of
+from channelpay.payee.selling.desk import Sells
+from channelpay.payee.selling.tabs import Clerk
 from channelpay.payee.terms import Terms
 from channelpay.payee.threads import BoundedThreads
 from channelpay.protocol import rules
@@ -45,6 +47,7 @@ from channelpay.protocol.funding import (
 from channelpay.protocol.notes import PriceNote
 from channelpay.protocol.reader import CredentialReader
 from channelpay.protocol.rules import ChannelRecord, Purchase, check_live
+from channelpay.protocol.tabs import TabKeys, TabNote
 from channelpay.protocol.text import to_hex
 from channelpay.protocol.types import Address, Channel, ChannelId, ChannelStatus, Voucher
 from channelpay.protocol.wire import (
@@ -72,7 +75,9 @@ ReadBody = Callable[[], Awaitable[str]]
 class Order(NamedTuple):
     """What a request wants. ``resource`` is its method and URL, to which ``read_body`` adds;
     ``client`` is the address it came from, if that is known; ``wish`` is what it says of its price.
-    ``terms`` are what it is sold under, where that is not the quote's incentives.
+    ``terms`` are what it is sold under, where that is not the quote's incentives; ``sells`` gives
+    them for the channel that pays, for what the payee sells itself. ``on_tab`` says that it may be
+    put on the payer's tab.
     """
 
     resource: str
@@ -82,11 +87,15 @@ class Order(NamedTuple):
     read_body: ReadBody | None = None
     wish: Wish = NO_WISH
     terms: rules.Terms | None = None
+    sells: Sells | None = None
+    on_tab: bool = False
 
 
 class Paid(NamedTuple):
     """The request is paid for: serve it. ``price`` is what one unit costs (base units) by the list,
-    and ``note`` what it did cost under incentives, where there are any.
+    and ``note`` what it did cost under incentives, where there are any. What a pass covers costs
+    nothing; ``covered`` says what its answer has to say of the pass then. ``tab`` is what the payer
+    is told of its tab.
     """
 
     accepted: Accepted
@@ -94,6 +103,8 @@ class Paid(NamedTuple):
     price: int
     quote: Quote
     note: PriceNote | None = None
+    covered: str | None = None
+    tab: TabNote | None = None
 
     @property
     def record(self) -> ChannelRecord:
@@ -181,8 +192,8 @@ class Verifier:
     async def verify(
         self, header: str, order: Order, reader: CredentialReader | None = None
     ) -> Verified:
-        """What the ``Authorization`` header achieves for this order. ``reader`` knows the challenges
-        of another site that this payee is paid for.
+        """What the ``Authorization`` header achieves for this order. ``reader`` knows the
+        challenges of another site that this payee is paid for.
 
         Raises what the draft lists as problems: :class:`~channelpay.errors.PaymentRefused`,
         :class:`~channelpay.errors.InputError`, :class:`~channelpay.errors.ChainReverted`; and
@@ -271,7 +282,9 @@ class Verifier:
         if order.read_body is not None and (body := await order.read_body()):
             resource = f"{resource} body={body}"
         now = int(self._now() * 1000)
-        deal = None
+        deal, terms = None, order.terms
+        if order.sells is not None:
+            terms = await order.sells(await self._channel(voucher.channel_id))
         if quote.selling is not None:
             payer = (await self._channel(voucher.channel_id)).payer
             deal = quote.selling.deal(payer, token, now, order.wish)
@@ -283,14 +296,26 @@ class Verifier:
             order.idempotency_key,
             quote.metered and quote.charged,
             self._risk_max.get(token),
-            (order.terms if deal is None else deal) if quote.charged else None,
+            (terms if deal is None else deal) if quote.charged else None,
         )
         self.guard.require_room(token, purchase.price)
-        accepted = await self.register.accept(purchase)
+        accepted, tab = await self._accept(purchase, token, order)
         if deal is None:
-            return Paid(accepted, challenge.id, price, quote)
+            return Paid(accepted, challenge.id, price, quote, tab=tab)
         note = deal.note(accepted) if quote.charged else await self._preview(deal, price, accepted)
-        return Paid(accepted, challenge.id, price, quote, note)
+        return Paid(accepted, challenge.id, price, quote, note, tab=tab)
+
+    async def _accept(
+        self, purchase: Purchase, token: Address, order: Order
+    ) -> tuple[Accepted, TabNote | None]:
+        """Have it decided, where there are tabs after what is owed was paid."""
+        credit = order.quote.credit
+        policy = None if credit is None else credit.policies.get(token)
+        if policy is None:
+            return await self.register.accept(purchase), None
+        payer = (await self._channel(purchase.channel_id)).payer
+        clerk = Clerk(self.register, policy, TabKeys.of(payer, token))
+        return await clerk.sell(purchase, charged=order.quote.charged, agreed=order.on_tab)
 
     async def _preview(self, deal: Deal, list_price: int, accepted: Accepted) -> PriceNote:
         """What it would cost now: a HEAD asks that, and buys nothing."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from channelpay.errors import InputError
 from channelpay.payer.doubt import receipt_in
-from channelpay.payer.origins import check_transport
+from channelpay.payer.origins import check_transport, origin_of
 from channelpay.payer.records import PayerChannel
 from channelpay.payer.state import PayerState
 from channelpay.payer.steps import Answer, Send, Step
@@ -40,7 +40,7 @@ _ID_MAX = 64
 @dataclass(frozen=True, slots=True)
 class Offered:
     """One way to buy. ``amounts`` are what one costs in it at best, in base units by token;
-    ``terms`` are in the site's words, like ``label``.
+    ``terms`` are in the site's words, like ``label``. A pass is bought by its ``plan``.
     """
 
     id: str
@@ -48,6 +48,7 @@ class Offered:
     label: str
     amounts: Mapping[Address, int]
     terms: str = ""
+    plan: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +82,8 @@ class Asking:
         self._answer = answer
 
     def run(self) -> Generator[Step, Any, Own | None]:
-        """Yields HEAD requests only; None if the payer has no channel with the site that ever paid,
-        or the site says nothing of its price.
+        """Yields HEAD requests only; None if the payer has no channel that paid at this origin
+        last, or the site says nothing of its price.
         """
         check_transport(self._answer.url, allow_plain_http=False)
         for challenge, entry in self._channels():
@@ -96,11 +97,16 @@ class Asking:
         return None
 
     def _channels(self) -> Iterator[tuple[Challenge, PayerChannel]]:
+        """Those that were used at this very place: whoever else is shown a voucher learns of the
+        channel, and may buy with it at its payee.
+        """
+        used = self._state.used_at(self._payer, origin_of(self._answer.url))
+        here = {one.channel_id for one in used if one.is_usable and one.signature}
         for challenge, request in _asked(self._answer):
             known = self._state.channels_to(
                 request.deployment, self._payer, request.recipient, request.currency
             )
-            yield from ((challenge, one) for one in known if one.is_usable and one.signature)
+            yield from ((challenge, one) for one in known if one.channel_id in here)
 
 
 def _asked(answer: Answer) -> list[tuple[Challenge, SessionRequest]]:
@@ -123,6 +129,7 @@ def _offered(value: object) -> Offered | None:
             parse_text(value.get("label"), "label", TEXT_MAX),
             {parse_address(token): parse_amount(one, "amounts") for token, one in amounts.items()},
             parse_text(value.get("terms"), "terms", TEXT_MAX, at_least=0),
+            parse_text(value.get("plan", ""), "plan", _ID_MAX, at_least=0),
         )
     except InputError:
         return None

@@ -30,6 +30,7 @@ class LimitKind(StrEnum):
     """What a limit is for."""
 
     REQUEST = "request"
+    PLACE = "place"
     ORIGIN_DAY = "origin-day"
     DAY = "day"
     TOTAL = "total"
@@ -37,6 +38,7 @@ class LimitKind(StrEnum):
 
 _SCOPES = {
     LimitKind.REQUEST: "for a request",
+    LimitKind.PLACE: "for what is promised to this payee elsewhere and not charged yet",
     LimitKind.ORIGIN_DAY: "for this origin today",
     LimitKind.DAY: "for today",
     LimitKind.TOTAL: "in all",
@@ -90,7 +92,7 @@ class Use:
 @dataclass(frozen=True, slots=True)
 class Question:
     """Whether to pay ``price`` base units of ``token`` at ``url`` to ``payee``, which goes beyond
-    ``limit``, of which ``used`` is used.
+    ``limit``, of which ``used`` is used. For a metered response, ``price`` is all it may cost.
     """
 
     url: str

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from channelpay.chain.outside import OutsideAccount
 from channelpay.errors import ChannelFinalized, ConfigError, InputError, NetworkError
 from channelpay.payer.budgets import Confirm, never
-from channelpay.payer.carried_open import CarriedOpen
+from channelpay.payer.carried_open import CarriedOpen, CarriedTopUp
 from channelpay.payer.closing import Closed, CloseSession
 from channelpay.payer.gasless import OWN, GasChoice, Gasless
 from channelpay.payer.limits import Limits
 from channelpay.payer.offers import Allowed, Terms
-from channelpay.payer.purchases import Purchase, purchase_of
+from channelpay.payer.purchases import Purchase, folder_beside, purchase_of
 from channelpay.payer.records import PayerChannel, Token, TopUp
 from channelpay.payer.refusals import error_of, not_confirmed
 from channelpay.payer.session import PaymentSession
 from channelpay.payer.session_keys import SessionKeys
 from channelpay.payer.state import PayerState
 from channelpay.payer.steps import Add, Look, Open, Step
+from channelpay.payer.tab_payment import TabAsked, TabPaid, TabPayment
 from channelpay.protocol.eip712 import VoucherSigner
 from channelpay.protocol.parse import parse_address
 from channelpay.protocol.types import (
@@ -33,12 +36,14 @@ from channelpay.protocol.types import (
     Deployment,
     Voucher,
 )
-from channelpay.protocol.wire import SessionRequest
+from channelpay.protocol.wire import SessionRequest, SignedTopUpPayload
 
 if TYPE_CHECKING:
     from channelpay.chain.connection import Connection
     from channelpay.chain.sender import SendPolicy
     from channelpay.chain.types import TransactionSigner
+    from channelpay.payer.foresight import Foreseen
+    from channelpay.payer.outside import OutsideWallet
     from channelpay.payer.wallet import Wallet
 
 
@@ -47,15 +52,18 @@ class Payer:
 
     ``account`` is an account of eth-account or its key (32 bytes); or anything else that signs
     transactions, as a hardware wallet does: then ``session_keys`` says what signs vouchers, which
-    for other accounts comes from the key. ``connection`` is a connected node or its URL; it is
-    asked only when a transaction is needed, so None will do without any.
+    for other accounts comes from the key. With an
+    :class:`~channelpay.chain.outside.OutsideAccount` another wallet opens the channels, a
+    smart-contract wallet say: see :attr:`outside`. ``connection`` is a connected node or its URL;
+    it is asked only when a transaction is needed, so None will do without any.
     ``chain_id`` is the only chain to pay on (default: any).
     ``contract`` is the one contract that this payer trusts (20 bytes; default: the canonical
     deployment). ``limits`` says in which tokens, and how much, it may pay by itself. ``state`` is
     the file of its books, which several processes may share; without it, open channels can only be
     closed. ``allowed`` lists who may be paid at all. ``confirm`` is asked before a payment goes
     beyond a limit, and nothing is signed unless it says True. ``gasless`` says whether payees that
-    offer it carry the gas of opens and top-ups.
+    offer it carry the gas of opens and top-ups. With ``keep_purchases`` the books keep what was
+    bought, with a receipt that the payee signed, where it gives one.
     Threads may share a payer.
     """
 
@@ -74,6 +82,7 @@ class Payer:
         allowed: Allowed = Allowed(),  # noqa: B008  immutable
         confirm: Confirm = never,
         gasless: Gasless = Gasless.AUTO,
+        keep_purchases: bool = False,
     ) -> None:
         self._account = account
         self._connection = connection
@@ -89,6 +98,7 @@ class Payer:
         self.address: Address = _address_of(account)
         self._books = Path(state)
         self.state: PayerState = PayerState(self._books)
+        self.state.purchases.are_kept = keep_purchases
         self._terms = Terms(
             payer=self.address,
             contract=self._contract,
@@ -162,10 +172,36 @@ class Payer:
             return top_up
         if fundings := self.state.fundings(channel_id):
             raise not_confirmed(fundings[-1])
-        raise NetworkError(
-            "another top-up of this channel is under way",
-            hint="Look at your channels, then try again: channelpay channel list",
-        )
+        raise _other_top_up()
+
+    def top_up_carried(self, channel_id: ChannelId, amount: int, url: str | None = None) -> None:
+        """The same, with the payee of ``url`` (default: where the channel was used last) paying the
+        gas. Raises its refusal, and :class:`ConfigError` where it offers nothing of the kind.
+        """
+        from channelpay.payer.httpx import close_client, run_bare, translated
+
+        entry = self.state.channel(channel_id)
+        target = url or _last_used(entry)
+
+        def sign(request: SessionRequest) -> SignedTopUpPayload:
+            if request.recipient != entry.channel.payee:
+                raise InputError(f"{target} has another payee than this channel")
+            gas = GasChoice(request.carried, Gasless.ALWAYS)
+            self.wallet.top_up(channel_id, amount, entry.deposit, gas)
+            return self._signed_top_up(channel_id)
+
+        steps = CarriedTopUp(self._terms, target, entry.channel.token).run(sign)
+        with translated(target), close_client() as client:
+            answer = run_bare(client, target, steps)
+        self.wallet.refresh(entry.channel.payee)
+        if self.state.channel(channel_id).deposit < entry.deposit + amount:
+            raise error_of(answer)
+
+    def _signed_top_up(self, channel_id: ChannelId) -> SignedTopUpPayload:
+        funding = self.state.signed.of(channel_id)
+        if funding is None or funding.is_open:
+            raise _other_top_up()
+        return SignedTopUpPayload(channel_id, funding.signed, funding.presented_salt)
 
     def close_channel(self, channel_id: ChannelId, url: str | None = None) -> Closed:
         """Ask the payee to close a channel and wait until it did; the rest of the deposit is back
@@ -179,12 +215,7 @@ class Payer:
         from channelpay.payer.httpx import close_client, run_bare
 
         entry = self.state.channel(channel_id)
-        target = url or entry.url
-        if target is None:
-            raise InputError(
-                "it is not known where this channel was used",
-                hint="Name an address of the payee that has to be paid for (--url).",
-            )
+        target = url or _last_used(entry)
         steps = CloseSession(self._terms, self.state, entry, target).run()
         with close_client() as client:
             closed = run_bare(client, target, steps)
@@ -211,12 +242,58 @@ class Payer:
         """
         return self.state.sign_by_hand(channel_id, cumulative_amount, self._sign)
 
+    # --- tabs --------------------------------------------------------------------------------
+
+    def pay_tab(self, url: str, pay_max: int | None = None) -> TabPaid:
+        """Pay what is owed to the payee of ``url``: what these books say, or ``pay_max`` base units
+        at most. See :meth:`channelpay.payer.tab_payment.TabPayment.pay`.
+        """
+        from channelpay.payer.httpx import run_bare_alone, unpaid
+
+        answer = unpaid(url)
+        steps = TabPayment(self._terms, self.state, answer.url, answer).pay(pay_max)
+        return run_bare_alone(answer.url, steps)
+
+    def ask_tab(self, url: str) -> TabAsked:
+        """What the payee of ``url`` says is owed. See
+        :meth:`channelpay.payer.tab_payment.TabPayment.ask`.
+        """
+        from channelpay.payer.httpx import run_bare_alone, unpaid
+
+        answer = unpaid(url)
+        return run_bare_alone(
+            answer.url, TabPayment(self._terms, self.state, answer.url, answer).ask()
+        )
+
+    # --- another wallet's channels ------------------------------------------------------------
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether another wallet sends the transactions of this account."""
+        return isinstance(self._account, OutsideAccount)
+
+    @property
+    def outside(self) -> OutsideWallet:
+        """What that wallet has to send."""
+        from channelpay.payer.outside import OutsideWallet
+
+        return OutsideWallet(self.wallet, self.state)
+
     # --- for the adapters --------------------------------------------------------------------
 
     def purchase(self, url: str) -> AbstractContextManager[Purchase]:
         """What a command buys at ``url``; one that was killed is continued by the next."""
-        folder = self._books.with_name(f"{self._books.name}-purchases")
-        return purchase_of(folder, self.address, url)
+        return purchase_of(folder_beside(self._books), self.address, url)
+
+    def foresee(self, url: str) -> Foreseen | None:
+        """What paying for a URL would take now; None if it is free. Nothing is signed, and nobody
+        asked; raises what a payment would raise before that.
+        """
+        from channelpay.payer.foresight import Foresight
+        from channelpay.payer.httpx import unpaid
+
+        terms = replace(self._terms, confirm=never)
+        return Foresight(terms, self.state, url).foresee(unpaid(url))
 
     def session(self, url: str, idempotency_key: str | None = None) -> PaymentSession:
         """One request's payment; an adapter drives it: see :mod:`channelpay.payer.steps`."""
@@ -224,7 +301,9 @@ class Payer:
 
     def perform(self, step: Step) -> None:
         """Do what a session asks of the chain; other steps are the adapter's own."""
-        if isinstance(step, Open):
+        if isinstance(step, Open | Add) and isinstance(self._account, OutsideAccount):
+            self._see_funded(step, self._account)
+        elif isinstance(step, Open):
             request = step.request
             gas = GasChoice.of(request, self._gasless)
             self.wallet.open_unless_usable(
@@ -237,6 +316,20 @@ class Payer:
             # What was paid for is not to be lost because the node is: the next request looks again.
             with suppress(NetworkError):
                 self.wallet.refresh(step.payee)
+
+    def _see_funded(self, step: Open | Add, account: OutsideAccount) -> None:
+        """Only the wallet can do it: see whether it did. Raises :class:`ConfigError`."""
+        if isinstance(step, Add):
+            entry = self.state.channel(step.channel_id)
+            self.wallet.refresh(entry.channel.payee)
+            done = self.state.channel(step.channel_id).deposit > step.deposit
+        else:
+            request = step.request
+            self.wallet.refresh(request.recipient)
+            place = (request.deployment, self.address, request.recipient, request.currency)
+            done = any(one.is_usable for one in self.state.channels_to(*place))
+        if not done:
+            raise account.refusal
 
     def _can_sign(self, entry: PayerChannel) -> bool:
         return self._session_keys.can_sign(entry.deployment, entry.channel)
@@ -280,6 +373,22 @@ def _address_of(account: TransactionSigner | bytes) -> Address:
     if isinstance(account, bytes):
         return VoucherSigner(Deployment(0, ZERO_ADDRESS), account).address
     return parse_address(account.address, "account")
+
+
+def _last_used(entry: PayerChannel) -> str:
+    if entry.url is None:
+        raise InputError(
+            "it is not known where this channel was used",
+            hint="Name an address of the payee that has to be paid for (--url).",
+        )
+    return entry.url
+
+
+def _other_top_up() -> NetworkError:
+    return NetworkError(
+        "another top-up of this channel is under way",
+        hint="Look at your channels, then try again: channelpay channel list",
+    )
 
 
 def _key_of(account: TransactionSigner | bytes) -> bytes:

@@ -1,11 +1,13 @@
 """Removing what the payer's books keep about channels that are over.
 
 Nothing that is still of use goes: a channel that may hold money stays, and of each forgotten one
-what it cost still counts in the limits for all time, summed up without saying whom it was paid.
+what it cost still counts in the limits for all time, summed up without saying whom it was paid. A
+purchase that was begun is kept as long as its key is of use, while any channel could pay it again.
 """
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from itertools import groupby
 from pathlib import Path
@@ -14,6 +16,7 @@ from channelpay.errors import InputError
 from channelpay.payer.budgets import day_of
 from channelpay.payer.database import Database, amount_blob, blob_amount
 from channelpay.payer.origins import origin_of
+from channelpay.payer.purchases import KEY_SECONDS_MAX, folder_beside, forget_purchases
 from channelpay.payer.schema import MIGRATIONS
 from channelpay.protocol.types import ChannelId
 
@@ -22,6 +25,7 @@ _FINISHED = (
     " WHERE status = 'finalized' AND seen_at <= ?"
     " AND channel_id NOT IN (SELECT channel_id FROM fundings)"
 )
+_FORGET_PASSES = "DELETE FROM passes WHERE ended IS NOT NULL OR until BETWEEN 1 AND ?"
 _FORGET_PRICES = "DELETE FROM challenges WHERE origin = ?"
 # The amount stays: a limit for a day is about all origins.
 _FORGET_PLACES = "UPDATE spending SET origin = 'forgotten ' || hex(randomblob(8)) WHERE origin = ?"
@@ -40,9 +44,9 @@ def finished(books: Path, seen_until: float) -> tuple[ChannelId, ...]:
 
 
 def forget(books: Path, seen_until: float, now: float) -> tuple[ChannelId, ...]:
-    """Remove those channels, and the origins that no other channel was used at; what was spent
-    there on the day of ``now`` (Unix seconds) is kept without them, for that day's limits. Returns
-    the channels; the bytes of all that are gone from the file then.
+    """Remove those channels, passes that are over, and the origins that no other channel was used
+    at; what was spent there on the day of ``now`` (Unix seconds) is kept without them, for that
+    day's limits. Returns the channels; the bytes of all that are gone from the file then.
 
     Raises :class:`StoreUnavailable` while another program uses the books: then they are removed,
     but their bytes may be left until this is done again.
@@ -51,6 +55,9 @@ def forget(books: Path, seen_until: float, now: float) -> tuple[ChannelId, ...]:
     try:
         with database.write() as connection:
             done = _forget(connection, seen_until, now)
+            is_empty = connection.execute("SELECT 1 FROM channels").fetchone() is None
+        begun_before = math.inf if is_empty else now - KEY_SECONDS_MAX
+        forget_purchases(folder_beside(books), begun_before)
         database.erase_deleted()
     finally:
         database.close()
@@ -63,6 +70,7 @@ def _forget(connection: sqlite3.Connection, seen_until: float, now: float) -> tu
         "DELETE FROM channels WHERE channel_id = ?", [(one,) for one in channels]
     )
     _sum_up(connection)
+    connection.execute(_FORGET_PASSES, (int(seen_until),))
     connection.execute("DELETE FROM spending WHERE day < ?", (day_of(now),))
     for statement, table in ((_FORGET_PRICES, "challenges"), (_FORGET_PLACES, "spending")):
         stale = _stale_origins(connection, table)

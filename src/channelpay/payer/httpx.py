@@ -42,6 +42,7 @@ from channelpay.payer.refusals import error_of
 from channelpay.payer.session import is_answered
 from channelpay.payer.steps import PROBLEM_BYTES_MAX, Answer, Paid, Send, Step, Wait
 from channelpay.payer.streams import AsyncMeteredStream, MeteredStream
+from channelpay.protocol.passes import SCHEME
 from channelpay.protocol.text import to_hex
 from channelpay.protocol.wire import (
     INTENT,
@@ -156,22 +157,24 @@ class _Exchange:
 
     def __init__(self, request: httpx.Request) -> None:
         self._request = request
+        self._to: str | None = None
         self.response: httpx.Response | None = None
 
     def request_for(self, step: Send) -> httpx.Request:
         if step.bare:
-            return bare_request(self._request, step.headers, "HEAD" if step.head else None)
+            return bare_request(self._request, step.headers, step.method, step.to)
         self._request.headers.update(step.headers)
         return self._request
 
     def take(self, response: httpx.Response, step: Send) -> None:
         """Note a response. After a redirect the next attempt goes where the answer came from."""
         self.response = response
+        self._to = step.to
         if not step.bare:
             self._request = response.request
 
     def answer(self) -> Answer:
-        return answer_of(self.last, str(self._request.url))
+        return answer_of(self.last, self._to or str(self._request.url))
 
     def finish(self, paid: Paid | MeteredResponse | None) -> MeteredResponse | None:
         """Say what was paid, or return what pays while the last response is read."""
@@ -226,8 +229,7 @@ def run_bare(client: httpx.Client, url: str, steps: Generator[Step, Any, Result]
     request = client.build_request("GET", url)
 
     def send(step: Send) -> Answer:
-        method = "HEAD" if step.head else None
-        return _answer_to(client, bare_request(request, step.headers, method))
+        return _answer_to(client, bare_request(request, step.headers, step.method, step.to))
 
     def refuse(step: Step) -> None:
         raise TypeError(f"{type(step).__name__} is no bare request")
@@ -281,7 +283,11 @@ def asked_by(url: str) -> list[SessionRequest]:
 
 @contextmanager
 def paid_get(
-    payer: Payer, url: str, key: str | None = None, headers: Mapping[str, str] = NO_HEADERS
+    payer: Payer,
+    url: str,
+    key: str | None = None,
+    headers: Mapping[str, str] = NO_HEADERS,
+    method: str = "GET",
 ) -> Iterator[httpx.Response]:
     """GET a URL with these headers, and pay; the body is left to be streamed. If the answer is
     lost, the request is repeated with its Idempotency-Key, ``key`` or one of its own: what was
@@ -289,27 +295,27 @@ def paid_get(
     """
     with translated(url, payer), paying_client(payer) as client:
         client.headers.update(headers)
-        response = _repeated(client, url, key or str(uuid.uuid4()))
+        response = _repeated(client, method, url, key or str(uuid.uuid4()))
         try:
             yield response
         finally:
             response.close()
 
 
-def _repeated(client: httpx.Client, url: str, key: str) -> httpx.Response:
+def _repeated(client: httpx.Client, method: str, url: str, key: str) -> httpx.Response:
     for _ in range(REPEATS):
         try:
-            return _streamed_get(client, url, key)
+            return _streamed(client, method, url, key)
         except httpx.TransportError as error:
             # A redirect makes another purchase with another key, which must not be made twice.
             if not _was_paid(error) or error.request.headers.get("Idempotency-Key") != key:
                 raise
         time.sleep(REPEAT_AFTER_SECONDS)
-    return _streamed_get(client, url, key)
+    return _streamed(client, method, url, key)
 
 
-def _streamed_get(client: httpx.Client, url: str, key: str) -> httpx.Response:
-    request = client.build_request("GET", url, headers={"Idempotency-Key": key})
+def _streamed(client: httpx.Client, method: str, url: str, key: str) -> httpx.Response:
+    request = client.build_request(method, url, headers={"Idempotency-Key": key})
     return client.send(request, stream=True)
 
 
@@ -322,7 +328,7 @@ def _was_paid(error: httpx.RequestError) -> bool:
 
 
 def _carried_payment(request: httpx.Request) -> bool:
-    return str(request.headers.get("Authorization", "")).startswith("Payment ")
+    return str(request.headers.get("Authorization", "")).startswith(("Payment ", f"{SCHEME} "))
 
 
 def is_final(response: httpx.Response) -> bool:
@@ -350,7 +356,8 @@ def translated(url: str, payer: Payer | None = None) -> Iterator[None]:
     """
     try:
         yield
-    except (httpx.InvalidURL, httpx.TooManyRedirects) as error:
+    except (httpx.InvalidURL, httpx.TooManyRedirects, UnicodeError) as error:
+        # The last is what becomes of a name that no host can have, also in a redirect.
         raise InputError(f"{url}: {error}") from error
     except httpx.RequestError as error:
         hint = MAY_HAVE_BEEN_CHARGED if _was_paid(error) else NetworkError.hint

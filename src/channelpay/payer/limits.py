@@ -30,6 +30,9 @@ class Limits:
     chain promise together, as long as its books are kept; ``day_max`` what they promise in a day
     of UTC, and ``origin_day_max`` what they promise in it to one origin.
 
+    Up to ``tab_max`` may be owed to a payee that gives credit; zero: nothing. It is paid with the
+    next request when the payee asks for it, or no more of it is allowed.
+
     A payee that takes a payment and serves nothing gets at most that limit for it, and once more
     for each repeat of a request whose answer was lost. Metered responses that come at the same time
     over one channel have the sum of their limits.
@@ -45,6 +48,7 @@ class Limits:
     ahead: int | None = None
     day_max: int | None = None
     origin_day_max: int | None = None
+    tab_max: int = 0
 
     def cost_max(self, request: SessionRequest) -> int:
         """What one response to this offer may cost."""

@@ -10,20 +10,27 @@ except ModuleNotFoundError:
     import httpx  # type: ignore[no-redef,import-not-found,unused-ignore]
 
 from channelpay.payer.driver import NOT_IN_BARE_REQUESTS, PROBLEM_TYPE, bare_type, media_type
+from channelpay.payer.passes import PassState
 from channelpay.payer.steps import Answer, parse_problem
+from channelpay.protocol.passes import HEADER
+from channelpay.protocol.receipts import HEADER as SIGNED_RECEIPT
 
 __all__ = ["answer_of", "bare_request", "has_problem", "httpx"]
 
 
 def bare_request(
-    request: httpx.Request, headers: dict[str, str], method: str | None = None
+    request: httpx.Request,
+    headers: dict[str, str],
+    method: str | None = None,
+    to: str | None = None,
 ) -> httpx.Request:
-    """A request to the same URL without a body and what describes it, which buys nothing."""
+    """A request to the same URL, or ``to`` another one, without a body and what describes it, which
+    buys nothing that the request is for.
+    """
     items = request.headers.multi_items()
     kept = [(name, value) for name, value in items if name not in NOT_IN_BARE_REQUESTS]
-    bare = httpx.Request(
-        method or request.method, request.url, headers=kept, extensions=request.extensions
-    )
+    url = request.url if to is None else httpx.URL(to)
+    bare = httpx.Request(method or request.method, url, headers=kept, extensions=request.extensions)
     bare.headers.update(headers)
     return bare
 
@@ -37,6 +44,7 @@ def answer_of(response: httpx.Response, url: str) -> Answer:
         url=url,
         challenges=tuple(headers.get_list("WWW-Authenticate")),
         receipt=headers.get("Payment-Receipt"),
+        signed_receipt=headers.get(SIGNED_RECEIPT),
         retry_after=headers.get("Retry-After"),
         media_type=media_type(
             response.status_code,
@@ -45,6 +53,7 @@ def answer_of(response: httpx.Response, url: str) -> Answer:
             headers.get("Content-Encoding", "identity"),
         ),
         problem=problem,
+        shown=PassState.parse(headers.get(HEADER)),
     )
 
 

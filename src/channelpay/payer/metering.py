@@ -304,7 +304,11 @@ class MeteredResponse:
                 self.paid = replace(self.paid, receipt=None)
             else:
                 cost = self._state.settle(
-                    self._reservation, receipt.spent, self._url, metered=self._offer.is_metered
+                    self._reservation,
+                    receipt.spent,
+                    self._url,
+                    metered=self._offer.is_metered,
+                    receipt=receipt,
                 )
                 self.paid = Paid(self._reservation.channel_id, cost, receipt)
         return self.paid

@@ -71,6 +71,8 @@ class Observer:
                 opened = entry.authorized is not None and state.status is not ChannelStatus.ABSENT
                 if opened or entry.channel_id in over:
                     self._state.signed.end(entry.channel_id)
+                elif state.deposit > entry.deposit and entry.status is not ChannelStatus.ABSENT:
+                    self._find_top_ups(contract, entry)
                 self._adopt(contract, entry, state)
 
     def _over(self, entries: Sequence[PayerChannel]) -> set[ChannelId]:
@@ -116,13 +118,14 @@ class Observer:
     def _enter_funding(
         self, entry: PayerChannel, funding: Funding, receipt: TransactionReceipt
     ) -> None:
-        if entry.status is not ChannelStatus.ABSENT:
-            contract = self.contract_at(entry.deployment)
+        contract = self.contract_at(entry.deployment)
+        if any(isinstance(event, ToppedUp) for event in events_in(receipt, contract)):
             self._record_top_up(contract, entry, funding.amount, receipt)
             return
-        opened = ChannelState(ChannelStatus.OPEN, funding.amount)
-        self._state.record_open_transaction(entry.channel_id, funding.transaction_hash)
-        self._state.record_chain_state(entry.channel_id, opened, seen=entry)
+        if entry.status is ChannelStatus.ABSENT:  # Else another process entered the open just now.
+            opened = ChannelState(ChannelStatus.OPEN, funding.amount)
+            self._state.record_open_transaction(entry.channel_id, funding.transaction_hash)
+            self._state.record_chain_state(entry.channel_id, opened, seen=entry)
         self._state.end_funding(entry.channel_id, funding.transaction_hash)
 
     def _record_top_up(
@@ -148,6 +151,19 @@ class Observer:
         if unknown and state.status is not ChannelStatus.ABSENT:
             self._find_open_transaction(contract, entry)
         self._state.record_chain_state(entry.channel_id, state, seen=entry)
+
+    def _find_top_ups(self, contract: PaymentChannelsContract, entry: PayerChannel) -> None:
+        """Somebody else added to the deposit: the payee has to be told of it before it counts."""
+        if self._state.fundings(entry.channel_id):
+            return  # Who sends one of ours tells.
+        reader = EventReader(contract, EventFilter(channel_ids=frozenset({entry.channel_id})))
+        batches = reader.read(reader.cursor_at(max(0, entry.first_block - 1)))
+        self._state.note_top_ups(
+            TopUp(entry.channel_id, event.place.transaction_hash, event.amount)
+            for batch in batches
+            for event in batch.events
+            if isinstance(event, ToppedUp)
+        )
 
     def _find_open_transaction(
         self, contract: PaymentChannelsContract, entry: PayerChannel

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import uuid
 from ipaddress import ip_address
 from urllib.parse import SplitResult, urlsplit
 
 from channelpay.errors import ConfigError, InputError
+from channelpay.protocol.passes import PLACE
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -37,6 +39,16 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def following_key(key: str, url: str) -> str:
+    """The Idempotency-Key of what a redirect leads to, where the redirect had ``key``."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{key} {url}"))
+
+
+def is_counter(url: str) -> bool:
+    """Whether something else than a page is sold there: what it costs says nothing of others."""
+    return _parts(url).path.startswith(PLACE)
 
 
 def _parts(url: str) -> SplitResult:

@@ -32,6 +32,19 @@ class Purchase:
         self.is_over: bool = False
 
 
+def folder_beside(books: Path) -> Path:
+    """Where the purchases are kept that are paid out of these books."""
+    return books.with_name(f"{books.name}-purchases")
+
+
+def forget_purchases(folder: Path, begun_before: float) -> None:
+    """Remove what is kept of purchases that were begun before then (Unix seconds) and that no
+    program is at.
+    """
+    if folder.is_dir():
+        remove_unlocked(folder, begun_before)
+
+
 @contextmanager
 def purchase_of(folder: Path, payer: bytes, url: str) -> Iterator[Purchase]:
     """What ``payer`` buys at ``url``: new, or one that was begun and has not ended. ``folder`` is
@@ -39,7 +52,7 @@ def purchase_of(folder: Path, payer: bytes, url: str) -> Iterator[Purchase]:
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     remove_unlocked(folder, before=time.time() - KEY_SECONDS_MAX)
-    place = folder / hashlib.sha256(payer + url.encode()).hexdigest()
+    place = folder / hashlib.sha256(payer + url.encode(errors="surrogatepass")).hexdigest()
     file = lock(place)
     if file is None:
         yield Purchase(str(uuid.uuid4()))

@@ -102,7 +102,7 @@ Sign = Callable[[PayerChannel, int], Voucher]
 @dataclass(frozen=True, slots=True)
 class Reservation:
     """One request's share of a channel: its price, the voucher that covers it, and ``ceiling``, the
-    most that the request may cost.
+    most that the request may cost, without what was ``used`` of its limit before it lapsed.
     """
 
     id: int
@@ -110,6 +110,7 @@ class Reservation:
     price: int
     voucher: Voucher
     ceiling: int
+    used: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from requests.exceptions import ConnectionError as RequestsConnectionError
 from urllib3 import BaseHTTPResponse, HTTPHeaderDict, HTTPResponse
 from urllib3.exceptions import ProtocolError, ReadTimeoutError
 
+from channelpay.errors import ConfigError
 from channelpay.payer.client import Payer
 from channelpay.payer.driver import (
     NOT_IN_BARE_REQUESTS,
@@ -40,8 +41,11 @@ from channelpay.payer.driver import (
     small_body,
 )
 from channelpay.payer.metering import VOUCHER_SECONDS, MeteredResponse
-from channelpay.payer.session import following_key
+from channelpay.payer.origins import following_key
+from channelpay.payer.passes import PassState
 from channelpay.payer.steps import PROBLEM_BYTES_MAX, Answer, Paid, Send, Step, parse_problem
+from channelpay.protocol.passes import HEADER
+from channelpay.protocol.receipts import HEADER as SIGNED_RECEIPT
 from channelpay.protocol.sse import NeedVoucher
 
 _CHUNK_BYTES = 64 * 1024
@@ -68,10 +72,17 @@ class ChannelPayAdapter(HTTPAdapter):
     are those of :class:`requests.adapters.HTTPAdapter`.
 
     Each hop of a redirect is a request of its own. While a metered response is read, vouchers for
-    it go to the same URL on another connection of the same pool, which has to have room for it.
+    it go to the same URL on another connection of the same pool. Raises :class:`ConfigError` for
+    ``pool_block``: streams that hold all connections would wait for ever for one more.
     """
 
     def __init__(self, payer: Payer, **settings: Any) -> None:
+        if settings.get("pool_block"):
+            raise ConfigError(
+                "with pool_block a stream that is paid for while it comes could wait for its own"
+                " connection",
+                hint="Leave pool_block out: pool_maxsize still bounds what is kept open.",
+            )
         super().__init__(**settings)
         self._payer = payer
 
@@ -122,11 +133,7 @@ class _Exchange:
     def send(self, step: Send) -> Answer:
         if self._response is not None:
             _read_small(self._response)
-        request = (
-            _bare(self._request, "HEAD" if step.head else None)
-            if step.bare
-            else self._request.copy()
-        )
+        request = _bare(self._request, step.method, step.to) if step.bare else self._request.copy()
         request.headers.update(step.headers)
         response = self._send(request)
         assert isinstance(response, PaidResponse)
@@ -271,10 +278,13 @@ def _with_body(request: PreparedRequest) -> PreparedRequest:
     return copy
 
 
-def _bare(request: PreparedRequest, method: str | None) -> PreparedRequest:
-    """A request to the same URL without a body and what describes it, which buys nothing."""
+def _bare(request: PreparedRequest, method: str | None, to: str | None = None) -> PreparedRequest:
+    """A request to the same URL, or ``to`` another one, without a body and what describes it, which
+    buys nothing that the request is for.
+    """
     bare = request.copy()
     bare.method = method or bare.method
+    bare.url = to or bare.url
     bare.body = None
     for name in NOT_IN_BARE_REQUESTS:
         bare.headers.pop(name, None)
@@ -295,6 +305,7 @@ def _answer_of(response: Response) -> Answer:
         url=response.url,
         challenges=tuple(response.raw.headers.getlist("WWW-Authenticate")),
         receipt=headers.get("Payment-Receipt"),
+        signed_receipt=headers.get(SIGNED_RECEIPT),
         retry_after=headers.get("Retry-After"),
         media_type=media_type(
             response.status_code,
@@ -303,6 +314,7 @@ def _answer_of(response: Response) -> Answer:
             headers.get("Content-Encoding", "identity"),
         ),
         problem=parse_problem(response.content) if _has_problem(response) else {},
+        shown=PassState.parse(headers.get(HEADER)),
     )
 
 

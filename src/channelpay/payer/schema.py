@@ -156,4 +156,59 @@ MIGRATIONS = (
             owner TEXT NOT NULL
         ) STRICT""",
     ),
+    # Purchases that the payer asked to keep, and what it was given before it paid.
+    (
+        """CREATE TABLE purchased (
+            id INTEGER PRIMARY KEY,
+            channel_id BLOB NOT NULL REFERENCES channels ON DELETE CASCADE,
+            time INTEGER NOT NULL,
+            url TEXT NOT NULL,
+            kind TEXT NOT NULL,
+            cost BLOB NOT NULL CHECK (length(cost) = 16),
+            list_price BLOB NOT NULL CHECK (length(list_price) = 16),
+            on_tab BLOB NOT NULL CHECK (length(on_tab) = 16),
+            receipt TEXT
+        ) STRICT""",
+        "CREATE INDEX purchased_by_channel ON purchased (channel_id)",
+        """CREATE TABLE tabs (
+            chain_id INTEGER NOT NULL,
+            contract BLOB NOT NULL CHECK (length(contract) = 20),
+            payer BLOB NOT NULL CHECK (length(payer) = 20),
+            payee BLOB NOT NULL CHECK (length(payee) = 20),
+            token BLOB NOT NULL CHECK (length(token) = 20),
+            owed BLOB NOT NULL CHECK (length(owed) = 16),
+            room BLOB NOT NULL CHECK (length(room) = 16),
+            due_at INTEGER NOT NULL,
+            PRIMARY KEY (chain_id, contract, payer, payee, token)
+        ) STRICT, WITHOUT ROWID""",
+        """CREATE TRIGGER forget_tab AFTER DELETE ON channels
+        BEGIN
+            DELETE FROM tabs WHERE chain_id = old.chain_id AND contract = old.contract
+                AND payer = old.payer AND payee = old.payee AND token = old.token
+                AND NOT EXISTS (SELECT 1 FROM channels WHERE chain_id = old.chain_id
+                    AND contract = old.contract AND payer = old.payer AND payee = old.payee
+                    AND token = old.token);
+        END""",
+    ),
+    # Passes, which outlive the channel that bought them.
+    (
+        """CREATE TABLE passes (
+            pass_id BLOB PRIMARY KEY CHECK (length(pass_id) = 16),
+            payer BLOB NOT NULL CHECK (length(payer) = 20),
+            origin TEXT NOT NULL,
+            channel_id BLOB NOT NULL CHECK (length(channel_id) = 32),
+            plan TEXT NOT NULL,
+            label TEXT NOT NULL,
+            paths TEXT NOT NULL,
+            price BLOB NOT NULL CHECK (length(price) = 16),
+            uses INTEGER NOT NULL,
+            left_over INTEGER NOT NULL,
+            until INTEGER NOT NULL,
+            refund_until INTEGER NOT NULL,
+            token TEXT NOT NULL,
+            ended TEXT,
+            renews INTEGER NOT NULL
+        ) STRICT""",
+        "CREATE INDEX passes_by_origin ON passes (origin, payer)",
+    ),
 )

@@ -24,17 +24,20 @@ from channelpay.errors import (
     NetworkError,
     WrongChain,
 )
-from channelpay.payer.budgets import Purse, Question
+from channelpay.payer.budgets import LimitKind, Purse, Question, over_limit
 from channelpay.payer.doubt import ask, learn
 from channelpay.payer.gasless import is_carried, present_top_up
-from channelpay.payer.limits import least_promise
+from channelpay.payer.limits import is_metered, least_promise
 from channelpay.payer.metering import Head, MeteredResponse, is_genuine
 from channelpay.payer.offers import Offer, Terms, offer_of, present_top_ups
-from channelpay.payer.origins import check_transport, origin_of
+from channelpay.payer.origins import check_transport, following_key, is_counter, origin_of
 from channelpay.payer.records import PayerChannel, Reservation
 from channelpay.payer.refusals import not_confirmed
+from channelpay.payer.showing import Showing
 from channelpay.payer.state import PayerState
 from channelpay.payer.steps import Add, Answer, Look, Open, Paid, Send, Step, Wait
+from channelpay.payer.tab_use import TabUse
+from channelpay.protocol.receipts import ASKING_HEADER, SIGNED
 from channelpay.protocol.sse import MEDIA_TYPE
 from channelpay.protocol.text import checksum_address
 from channelpay.protocol.types import ChannelId, ChannelStatus, Voucher
@@ -53,6 +56,10 @@ DEADLINE_SECONDS = 180.0
 """After that a session waits no longer: for confirmations, a busy payee, or another open."""
 RETRY_AFTER_SECONDS = 1.0
 """How long to wait where the payee does not say."""
+PAUSE_GROWTH = 1.5
+"""Each pause is at least so much longer than that before it: a session has few attempts, for HTTP
+libraries count them as redirects, and give up after 20.
+"""
 FUNDING_POLL_SECONDS = 0.1
 FUNDING_LOOK_SECONDS = 2.0
 
@@ -90,7 +97,9 @@ class PaymentSession:
         self._is_short = False
         self._is_answered = False
         self._share = 0
+        self._pauses = 0
         self._seen: set[tuple[str, ChannelId]] = set()
+        self._tab_use = TabUse(state)
 
     def run(self) -> Generator[Step, Any, Paid | MeteredResponse | None]:
         """Yields steps; returns what was paid, or what pays while the last answer is read, or None
@@ -101,13 +110,38 @@ class PaymentSession:
         in.
         """
         try:
-            answer = yield from self._first_attempt()
+            shown = None if is_counter(self._url) else (yield from self._showing.run())
+            if shown is not None and shown.held is not None:
+                return Paid(shown.held.channel_id, 0, None, shown.held)
+            answer = (yield from self._first_attempt()) if shown is None else shown.answer
             while (offer := (yield from self._next_offer(answer))) is not None:
                 answer = yield from self._attempt(offer)
             yield from self._look()
             return self._conclude(answer)
         finally:
             self._release()
+
+    @property
+    def _showing(self) -> Showing:
+        """What shows the passes that the payer holds here."""
+        books = (self._terms, self._state)
+        return Showing(*books, self._url, self._key, self._buy, self._paused)
+
+    def _buy(self, terms: Terms, url: str, key: str) -> Generator[Step, Any, Answer | None]:
+        """Buy what the payee sells at ``url``, on the way; its answer, if it was paid for."""
+        steps = PaymentSession(terms, self._state, url, key, self._clock).run()
+        answer: Answer | None = None
+        result = paid = None
+        try:
+            while True:
+                step = steps.send(result)
+                result = yield replace(step, bare=True, to=url) if isinstance(step, Send) else step
+                answer = result if isinstance(result, Answer) else answer
+        except StopIteration as end:
+            paid = end.value
+        finally:
+            steps.close()
+        return None if paid is None else answer
 
     # --- attempts ----------------------------------------------------------------------------
 
@@ -141,6 +175,9 @@ class PaymentSession:
         payload = payload_of(entry, reservation.voucher)
         credential = offer.credential(self._terms.payer, payload)
         headers = {"Authorization": credential, "Idempotency-Key": self._key}
+        headers |= self._tab_use.headers(offer, reservation.price)
+        if self._state.purchases.are_kept:
+            headers[ASKING_HEADER] = SIGNED
         if offer.is_metered:  # Its body is looked into, which a compressed one does not allow.
             headers["Accept-Encoding"] = "identity"
         answer: Answer = yield Send(headers)
@@ -173,11 +210,34 @@ class PaymentSession:
         self._is_short = False
         while True:
             entry = self._channel_for(offer)
+            if entry is not None and (at_stake := self._at_stake(offer, entry)):
+                yield from self._lower_stake(offer, entry, at_stake)
+                continue
             reservation = None if entry is None else self._try_reserve(offer, entry)
             if reservation is not None:
                 self._reservation = reservation
                 return reservation
             yield from self._fund(offer, entry)
+
+    def _at_stake(self, offer: Offer, entry: PayerChannel) -> int:
+        """What this place could buy at the channel's payee for itself, where that is more than one
+        request may cost; 0 where it is not. For a voucher is good for whoever holds it, and another
+        place than the channel was last used at may name any payee as its own.
+        """
+        is_trusted = self._terms.allowed.origins is not None or entry.url is None
+        if is_trusted or origin_of(entry.url or "") == origin_of(self._url):
+            return 0
+        at_stake = entry.signed - entry.spent
+        return at_stake if at_stake > offer.cost_max else 0
+
+    def _lower_stake(
+        self, offer: Offer, entry: PayerChannel, at_stake: int
+    ) -> Generator[Step, Any, None]:
+        """Wait for the channel's other requests; without any, refuse."""
+        if entry.in_flight and self._clock() < self._deadline:
+            yield Wait(FUNDING_POLL_SECONDS)
+            return
+        raise over_limit(LimitKind.PLACE, at_stake, offer.cost_max)
 
     def _answers(self, held: Reservation, offer: Offer) -> bool:
         """Whether a voucher is one for this price and this payee."""
@@ -185,24 +245,29 @@ class PaymentSession:
             return False
         if offer.is_metered:
             return max(self._share, offer.request.amount) <= held.price <= offer.cost_max
-        return held.price == offer.request.amount
+        return held.price == self._price(offer, self._state.channel(held.channel_id, held))
 
     def _price(self, offer: Offer, entry: PayerChannel) -> int:
         """What to set aside for the request."""
-        if not offer.is_metered:
+        if is_counter(self._url):
             return offer.request.amount
+        if not offer.is_metered:
+            return self._tab_use.price(offer, entry)
         room = self._state.room(entry, offer.limits.budget_at(self._url))
         return max(offer.limits.set_aside(offer.request, room), self._share)
 
     def _try_reserve(self, offer: Offer, entry: PayerChannel) -> Reservation | None:
+        price, amount = self._price(offer, entry), offer.request.amount
+        if price == 0:  # What goes on the tab is to be paid within the budgets, too.
+            self._check_budget(offer, self._tab_use.owed_with(offer, entry))
         try:
             return self._state.reserve(
                 entry.channel_id,
-                self._price(offer, entry),
+                price,
                 self._terms.sign,
                 delta=offer.request.min_voucher_delta,
                 budget=offer.limits.budget_at(self._url),
-                limit=offer.cost_max if offer.is_metered else None,
+                limit=offer.cost_max if offer.is_metered else max(price, amount),
                 instead_of=self._reservation,
             )
         except AmountExceedsDeposit:
@@ -245,9 +310,11 @@ class PaymentSession:
 
     def _paused(self, answer: Answer) -> Generator[Step, Any, bool]:
         """Wait as the answer asks; False if it does not, or for too long."""
-        seconds = answer.retry_after_seconds or RETRY_AFTER_SECONDS
+        asked = answer.retry_after_seconds or RETRY_AFTER_SECONDS
+        seconds = max(asked, RETRY_AFTER_SECONDS * PAUSE_GROWTH**self._pauses)
         if not asks_to_wait(answer) or self._clock() + seconds > self._deadline:
             return False
+        self._pauses += 1
         yield Wait(seconds)
         return True
 
@@ -297,7 +364,7 @@ class PaymentSession:
                 return None
             return self._choose(answer) if answer.challenges else self._offer
         channel_id = self._reservation.channel_id
-        if answer.status in {402, 410} and self._learn(answer, channel_id):
+        if answer.status in {402, 410} and self._can_help(answer, channel_id):
             return self._choose(answer)
         if answer.code == ChainReverted.code and not self._state.channel(channel_id).presented:
             # Its open failed, maybe after a reorganisation: the next request has another channel.
@@ -343,6 +410,19 @@ class PaymentSession:
         if code == "amount-exceeds-deposit":
             return self._state.present_top_ups_again(channel_id)
         return code in _FRESH_CHALLENGE_HELPS
+
+    def _can_help(self, answer: Answer, channel_id: ChannelId) -> bool:
+        """Whether another attempt can, after what the payee says."""
+        return self._learn_of_tab(answer, channel_id) or self._learn(answer, channel_id)
+
+    def _learn_of_tab(self, answer: Answer, channel_id: ChannelId) -> bool:
+        """Whether to pay what would have been put on the tab, and what is owed on it."""
+        held, offer = self._reservation, self._offer
+        if held is None or offer is None or offer.is_metered:
+            return False
+        others = self._state.channel(channel_id, held)
+        is_taken_back = self._tab_use.is_taken_back(answer, others, held.price)
+        return is_taken_back or self._tab_use.is_to_pay(answer, offer, others)
 
     def _present_once_more(self, code: str, channel_id: ChannelId) -> bool:
         """A payee that lost its books learns of the channel from its open transaction."""
@@ -403,8 +483,15 @@ class PaymentSession:
             paid = self._begun(offer, held, receipt, has_events=has_events)
         else:
             spent = None if receipt is None else receipt.spent
-            cost = self._state.settle(held, spent, self._url)
-            paid = Paid(held.channel_id, min(cost, held.price), receipt)
+            cost = self._state.settle(
+                held,
+                spent,
+                self._url,
+                price=offer.request.amount,
+                receipt=receipt,
+                signed_receipt=answer.signed_receipt,
+            )
+            paid = Paid(held.channel_id, min(cost, held.price or held.ceiling), receipt)
         self._reservation = None
         return paid
 
@@ -440,6 +527,8 @@ class PaymentSession:
 
     def _known_offer(self) -> Offer | None:
         """What this origin asked for before, if a channel can pay that at once."""
+        if is_counter(self._url):
+            return None
         challenge = self._state.challenge(origin_of(self._url))
         try:
             offer = None if challenge is None else self._offer_of(challenge)
@@ -460,7 +549,7 @@ class PaymentSession:
             self._ask_leave(refusals)
             return self._choose(answer)
         offer = self._preferred(offers)
-        if offer.challenge.digest is None:
+        if offer.challenge.digest is None and not is_counter(self._url):
             self._state.remember_challenge(origin_of(self._url), offer.challenge, offer.expires_at)
         return offer
 
@@ -490,7 +579,12 @@ class PaymentSession:
         refusal, challenge = max(refusals, key=lambda one: "kind" in one[0].context)
         request = SessionRequest.decode(challenge.request)
         question = Question.about(refusal, self._url, request)
-        if question is None or not self._terms.confirm(question):
+        if question is None:
+            raise refusal
+        if is_metered(request):  # The first promise is not the last: no limit holds after a yes.
+            cost_max = self._terms.limits[request.currency].cost_max(request)
+            question = replace(question, price=max(question.price, cost_max))
+        if not self._terms.confirm(question):
             raise refusal
         self._terms = self._terms.lifted(request.currency, question.price)
 
@@ -530,11 +624,6 @@ class PaymentSession:
         ours, theirs = self._terms.chain_id(), request.deployment.chain_id
         if ours != theirs:
             raise WrongChain(f"the site takes payments on chain {theirs}, the node serves {ours}")
-
-
-def following_key(key: str, url: str) -> str:
-    """The Idempotency-Key of what a redirect leads to, where the redirect had ``key``."""
-    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{key} {url}"))
 
 
 def is_answered(answer: Answer) -> bool:

@@ -41,14 +41,17 @@ from channelpay.errors import (
     InputError,
     NotFound,
 )
-from channelpay.payer import budgets
+from channelpay.payer import budgets, purchased, tabs
 from channelpay.payer.budgets import Budget, Purse, Question, Spending
 from channelpay.payer.database import Database, amount_blob, blob_amount
 from channelpay.payer.leases import Lease
 from channelpay.payer.origins import origin_of
+from channelpay.payer.passes import Passes
+from channelpay.payer.purchased import Bought, Purchases
 from channelpay.payer.records import Funding, PayerChannel, Reservation, Sign, Token, TopUp
 from channelpay.payer.schema import MIGRATIONS
 from channelpay.payer.signed_fundings import SignedFundings, presentable_open
+from channelpay.payer.tabs import Tabs
 from channelpay.protocol.text import to_hex
 from channelpay.protocol.types import (
     AMOUNT_MAX,
@@ -60,7 +63,7 @@ from channelpay.protocol.types import (
     Deployment,
     Voucher,
 )
-from channelpay.protocol.wire import Challenge
+from channelpay.protocol.wire import Challenge, Receipt
 
 RESERVATION_SECONDS_MAX = 600
 """After that, a reservation is taken for one of a process that died."""
@@ -91,6 +94,9 @@ class PayerState:
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
         self._database = Database(path, MIGRATIONS)
         self.signed: SignedFundings = SignedFundings(self._database)
+        self.purchases: Purchases = Purchases(self._database)
+        self.tabs: Tabs = Tabs(self._database, clock)
+        self.passes: Passes = Passes(self._database)
         self._lease = Lease(path)
         self._clock = clock
 
@@ -151,6 +157,19 @@ class PayerState:
             _insert(connection, planned, int(self._clock()) + FUNDING_SECONDS_MAX)
             self._note_funder(connection, planned.channel_id)
         return True
+
+    def announce_open(self, planned: PayerChannel, until: int) -> bool:
+        """Journal an open that somebody else is asked to send, whatever becomes of this process;
+        nothing else is opened between the two until then (Unix seconds). False if the very channel
+        is journaled already.
+        """
+        with self._database.write() as connection:
+            known = connection.execute(
+                "SELECT 1 FROM channels WHERE channel_id = ?", (planned.channel_id,)
+            ).fetchone()
+            if known is None:
+                _insert(connection, planned, until)
+        return known is None
 
     def is_being_funded(self, channel_id: ChannelId) -> bool:
         """Whether a program that is alive is about to send an open or a top-up, or waits for it."""
@@ -225,20 +244,22 @@ class PayerState:
         """What the chain says. Where it has no numbers (any more), the old ones stay.
 
         ``seen`` is what the books said when the chain was asked: if they moved on since, the answer
-        is out of date and not recorded.
+        is out of date and not recorded. While a top-up is journaled, the deposit waits for its end:
+        the payee has to be told of it with the first voucher that needs it.
         """
         with self._database.write() as connection:
             entry = self._entry(connection, channel_id)
             if seen is not None and _chain_part(seen) != _chain_part(entry):
                 return
             known = state.deposit > 0
+            is_early = state.deposit > entry.deposit and _is_topped_up(connection, entry)
             connection.execute(
                 "UPDATE channels SET status = ?, close_requested_at = ?, deposit = ?, settled = ?"
                 " WHERE channel_id = ?",
                 (
                     state.status.value,
                     state.close_requested_at,
-                    amount_blob(state.deposit if known else entry.deposit),
+                    amount_blob(state.deposit if known and not is_early else entry.deposit),
                     amount_blob(state.settled if known else entry.settled),
                     channel_id,
                 ),
@@ -431,6 +452,14 @@ class PayerState:
                 "UPDATE channels SET funding_until = 0 WHERE channel_id = ?", (channel_id,)
             )
 
+    def note_top_ups(self, found: Iterable[TopUp]) -> None:
+        """Top-ups that were found on chain, of which the payee is told with the next request; those
+        that the books know stay as they are.
+        """
+        rows = [(one.transaction_hash, one.channel_id, amount_blob(one.amount)) for one in found]
+        with self._database.write() as connection:
+            connection.executemany("INSERT OR IGNORE INTO top_ups VALUES (?, ?, ?, 0)", rows)
+
     def unpresented_top_ups(self, channel_id: ChannelId) -> list[TopUp]:
         with self._database.read() as connection:
             rows = connection.execute(
@@ -482,11 +511,12 @@ class PayerState:
         """
         with self._database.write() as connection:
             self._lapse(connection, channel_id)
-            ceiling = price if limit is None else limit
+            used = 0
             if instead_of is not None:
-                ceiling -= self._replace(connection, instead_of, channel_id)
+                used = self._replace(connection, instead_of, channel_id)
             else:
                 self._begin(connection, channel_id)
+            ceiling = (price if limit is None else min(limit, AMOUNT_MAX)) - used
             if price > ceiling:
                 raise BudgetExceeded(f"{price} is over what is left of the limit: {ceiling}")
             entry = self._entry(connection, channel_id)
@@ -500,7 +530,7 @@ class PayerState:
                 (amount_blob(cumulative), voucher.signature, channel_id),
             )
             row_id = self._insert_reservation(connection, channel_id, price, ceiling)
-        return Reservation(row_id, channel_id, price, voucher, ceiling)
+        return Reservation(row_id, channel_id, price, voucher, ceiling, used)
 
     def sign_by_hand(self, channel_id: ChannelId, cumulative: int, sign: Sign) -> Voucher:
         """A voucher for exactly ``cumulative``, apart from any request; on disk when this returns.
@@ -558,9 +588,14 @@ class PayerState:
         url: str | None = None,
         *,
         metered: bool = False,
+        price: int = 0,
+        receipt: Receipt | None = None,
+        signed_receipt: str | None = None,
     ) -> int:
         """The request was paid for. ``spent`` is the payee's claim, None if it made none to be
-        believed; ``url`` is where the channel was used. Returns what the request cost.
+        believed; ``url`` is where the channel was used. Returns what the request cost. The
+        ``receipt`` may tell of a tab: what was charged beyond the ``price`` has paid of it. Both
+        receipts are kept with what was bought, if purchases are.
 
         A request that was alone on its channel takes the claim as it is, as far as its own limit
         and requests before it explain that. Otherwise the claim may hold the charges of others, who
@@ -597,9 +632,17 @@ class PayerState:
             )
             _explain(connection, entry, min(cost, limit))
             connection.execute(_ANSWERED, (reservation.channel_id,))
+            if receipt is not None and receipt.tab is not None:
+                tab = tabs.read(connection, entry).after(receipt.tab, price, cost)
+                tabs.write(connection, entry, tab)
             if url is not None:
                 budgets.add(connection, Purse.of(entry), origin_of(url), self._today, paid=cost)
+                self._keep(connection, entry, Bought(url, cost, price, receipt, signed_receipt))
         return cost
+
+    def _keep(self, connection: sqlite3.Connection, entry: PayerChannel, bought: Bought) -> None:
+        if self.purchases.are_kept:
+            purchased.keep(connection, entry, bought, int(self._clock() * 1000))
 
     def release(self, reservation: Reservation, *, answered: bool = False) -> None:
         """The request ended unpaid, or its answer was lost. What was signed for it is there for the
@@ -804,7 +847,7 @@ class PayerState:
     ) -> int:
         """Make room for a request's next reservation. Returns what its limit is to be less."""
         if held.channel_id == channel_id:
-            return self._take_out(connection, held)[1]
+            return held.used + self._take_out(connection, held)[1]
         self._end(connection, held)
         return 0
 
@@ -961,6 +1004,13 @@ def _insert(connection: sqlite3.Connection, entry: PayerChannel, funding_until: 
             entry.in_doubt,
         ),
     )
+
+
+def _is_topped_up(connection: sqlite3.Connection, entry: PayerChannel) -> bool:
+    """Whether a top-up is journaled whose end is not known yet."""
+    query = "SELECT 1 FROM fundings WHERE channel_id = ?"
+    journaled = connection.execute(query, (entry.channel_id,)).fetchone()
+    return journaled is not None and entry.status is not ChannelStatus.ABSENT
 
 
 def _funding_row(funding: Funding) -> tuple[object, ...]:

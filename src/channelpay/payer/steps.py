@@ -9,8 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from channelpay.errors import InputError
+from channelpay.payer.passes import HeldPass, PassState
 from channelpay.protocol.notes import PriceNote
 from channelpay.protocol.parse import parse_amount, parse_json_object
+from channelpay.protocol.tabs import TabNote
 from channelpay.protocol.types import Address, ChannelId
 from channelpay.protocol.wire import Receipt, SessionRequest
 
@@ -23,11 +25,20 @@ class Send:
 
     ``bare`` leaves out the body and what describes it: such a request carries a credential only,
     and buys nothing. ``head`` sends it with HEAD, which is charged nothing even where it could be.
+    One that is ``bare`` may go ``to`` another URL of the same origin instead, as a POST.
     """
 
     headers: dict[str, str] = field(repr=False)
     bare: bool = False
     head: bool = False
+    to: str | None = None
+
+    @property
+    def method(self) -> str | None:
+        """That of a bare request; None for the one of the request that is paid for."""
+        if self.head:
+            return "HEAD"
+        return None if self.to is None else "POST"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +90,19 @@ class Answer:
     """What a session needs to know of a response. ``url`` is where it came from, after redirects;
     ``media_type`` is None where it has no body.
 
-    ``problem`` holds the members of a problem+json body (RFC 9457), or nothing.
+    ``problem`` holds the members of a problem+json body (RFC 9457), or nothing; ``shown`` is what
+    the answer says of a pass.
     """
 
     status: int
     url: str
     challenges: tuple[str, ...] = ()
     receipt: str | None = None
+    signed_receipt: str | None = None
     retry_after: str | None = None
     media_type: str | None = None
     problem: dict[str, object] = field(default_factory=dict)
+    shown: PassState | None = None
 
     @property
     def code(self) -> str:
@@ -118,12 +132,19 @@ class Paid:
     """What one request cost, in base units; ``receipt`` is None if it could not be believed.
 
     While a metered response is read, and after one that ended without a receipt, ``cost`` is what
-    it was promised: it has cost that at most, beside what was promised before and not used.
+    it was promised: it has cost that at most, beside what was promised before and not used. With
+    a ``by_pass`` that covered it, it cost nothing.
     """
 
     channel_id: ChannelId
     cost: int
     receipt: Receipt | None
+    by_pass: HeldPass | None = None
+
+    @property
+    def tab(self) -> TabNote | None:
+        """What was put on the tab instead, and what is owed: what the receipt says."""
+        return None if self.receipt is None else self.receipt.tab
 
     @property
     def price(self) -> PriceNote | None:

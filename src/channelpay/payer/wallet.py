@@ -173,7 +173,7 @@ class Wallet(Observer):
         return None
 
     def plan(self, payee: Address, token: Address, deposit: int, url: str | None) -> PayerChannel:
-        """The channel that an open would make. Nothing is signed, sent or written."""
+        """The channel that an open would make. Nothing is signed or sent."""
         if not 0 < deposit <= DEPOSIT_MAX:
             raise InputError("a deposit is more than zero and less than 2**96 base units")
         contract = self.contract_at(self.deployment)
@@ -202,8 +202,10 @@ class Wallet(Observer):
             if last.epoch == EPOCH_MAX:
                 continue
             following = last.with_epoch(last.epoch + 1)
-            found = [state.status for state in contract.states((last, following))]
-            if found == [ChannelStatus.FINALIZED, ChannelStatus.ABSENT]:
+            ended, free = contract.states((last, following))
+            if (ended.status, free.status) == (ChannelStatus.FINALIZED, ChannelStatus.ABSENT):
+                # With the next open, the contract forgets what the last one cost.
+                self._state.record_chain_state(last.id(self.deployment), ended)
                 return following
         return None
 

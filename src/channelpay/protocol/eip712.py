@@ -71,6 +71,11 @@ def sign_close_authorization(
 ) -> bytes:
     """A payee's close authorization: 65 bytes ``r || s || v``, by its key (32 bytes)."""
     digest = close_authorization_digest(deployment, channel_id, cumulative_amount)
+    return sign_digest(secret, digest)
+
+
+def sign_digest(secret: bytes, digest: bytes) -> bytes:
+    """65 bytes ``r || s || v`` over 32, by a key (32 bytes)."""
     return _sign(PrivateKey(secret), digest)
 
 

@@ -49,6 +49,7 @@ from channelpay.protocol.parse import (
     parse_signature,
     parse_text,
 )
+from channelpay.protocol.tabs import TabNote
 from channelpay.protocol.text import checksum_address, to_hex
 from channelpay.protocol.types import (
     ZERO_ADDRESS,
@@ -224,6 +225,10 @@ class ChallengeIssuer:
             raise ValueError("the realm must be printable ASCII")
         self._secret = secret
         self._realm = realm
+
+    def derived(self, purpose: bytes) -> bytes:
+        """A secret of 32 bytes for something else, which tells nothing of this one."""
+        return hmac.digest(self._secret, b"channelpay " + purpose, hashlib.sha256)
 
     def issue(self, request: SessionRequest, expires_at: float) -> Challenge:
         """A challenge for ``request`` that ends at ``expires_at`` (Unix seconds)."""
@@ -548,7 +553,8 @@ def _voucher_members(voucher: Voucher) -> dict[str, str]:
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """The ``Payment-Receipt`` of a paid answer. ``timestamp`` is Unix seconds; amounts are
-    cumulative base units. ``price`` says why it cost what it did, where incentives apply.
+    cumulative base units. ``price`` says why it cost what it did, where incentives apply, and
+    ``tab`` what is owed, where there are tabs.
     """
 
     channel_id: ChannelId
@@ -559,6 +565,7 @@ class Receipt:
     timestamp: float
     transaction_hash: bytes | None = None
     price: PriceNote | None = None
+    tab: TabNote | None = None
 
     def to_header(self) -> str:
         """The value of a ``Payment-Receipt`` header."""
@@ -571,11 +578,12 @@ class Receipt:
         channel_id = to_hex(self.channel_id)
         sent = self.transaction_hash
         balance, price = ("", "") if self.price is None else self.price.to_json()
+        tab = "" if self.tab is None else self.tab.to_json()
         return (
             f'{{"acceptedCumulative":"{self.accepted}",{balance}"chainId":{self.chain_id},'
             f'"challengeId":{encode_basestring(self.challenge_id)},"channelId":"{channel_id}",'
             f'"intent":"{INTENT}","method":"{METHOD}",{price}"reference":"{channel_id}",'
-            f'"spent":"{self.spent}","status":"success",'
+            f'"spent":"{self.spent}","status":"success",{tab}'
             f'"timestamp":"{format_time(self.timestamp)}"'
             + ("}" if sent is None else f',"txHash":"{to_hex(sent)}"}}')
         )
@@ -612,6 +620,7 @@ class Receipt:
                 None if transaction_hash is None else parse_bytes32(transaction_hash, "txHash")
             ),
             price=PriceNote.parse(members),
+            tab=TabNote.parse(members),
         )
 
 

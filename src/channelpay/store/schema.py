@@ -129,7 +129,14 @@ _THIRD = (
     """,
 )
 
+# The first voucher after a settlement enters its channel at the end of the index of what is owed,
+# instead of somewhere among millions of ids: one page for all of a commit's channels, not one each.
 _FOURTH = (
+    "DROP INDEX channels_owed",
+    """
+    CREATE INDEX channels_owed ON channels (unsettled_since)
+        WHERE status <> 'finalized' AND (unsettled_since > 0 OR closes_begun > 0)
+    """,
     "ALTER TABLE payments ADD COLUMN kind TEXT NOT NULL DEFAULT 'sale'",
     "ALTER TABLE payments ADD COLUMN details TEXT NOT NULL DEFAULT ''",
     "ALTER TABLE payments ADD COLUMN undo TEXT NOT NULL DEFAULT ''",

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 from channelpay.errors import ConfigError
 from channelpay.payee.selling.incentives import IncentiveRow
 from channelpay.protocol.accounts import Account, account_key, day_of
+from channelpay.protocol.coupons import coupon_in, with_coupon_used
 from channelpay.protocol.entries import Entries, EntryKey, EntryState, Undo
 from channelpay.protocol.notes import PriceNote
 from channelpay.protocol.pricing import Facts, FirstFree, Priced, Rules, price
-from channelpay.protocol.rules import ChannelRecord, Sale
+from channelpay.protocol.rules import SALE, ChannelRecord, Sale
 from channelpay.protocol.types import Address
 from channelpay.store import Accepted, Store
 
@@ -94,7 +95,7 @@ class Deal:
         changed it: not on a retry.
         """
         payment = accepted.payment
-        if payment is None or not payment.sold.details:
+        if payment is None or payment.kind != SALE or not payment.sold.details:
             return None
         details: dict[str, Any] = json.loads(payment.sold.details)
         labels = self.selling.labels
@@ -124,10 +125,12 @@ class Deal:
             record.chain.deposit,
             self.rules,
             given,
-            points=self.wish.points,
-            referrer=self._known_referrer(entries),
+            coupon_in(account, self.now),
+            self.wish.points,
+            self._known_referrer(entries),
         )
-        return price(facts, account, self.now)
+        priced = price(facts, account, self.now)
+        return priced if facts.coupon is None else with_coupon_used(priced)
 
     def _known_referrer(self, entries: Entries) -> Address | None:
         """Who brought the payer, if it bought here itself."""

@@ -1,5 +1,5 @@
-"""Strict readers for the settings of an incentive, as its table in a price file or Python gives
-them. Each raises :class:`~channelpay.errors.ConfigError`, which names the incentive and the key.
+"""Strict readers for the settings of an incentive or a pass, as its table in a price file or Python
+gives them. Each raises :class:`~channelpay.errors.ConfigError`, which names the two and the key.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from channelpay.protocol.text import parse_human_amount
 from channelpay.protocol.types import Address
 
 COUNT_MAX = 10**9
+NUMBER_BITS_MAX = 256
+"""Of an amount that is written without quotes."""
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _CLOCK = re.compile(r"([01][0-9]|2[0-4]):([0-5][0-9])\Z")
 _OFFSET = re.compile(r"([+-])(0[0-9]|1[0-4]):([0-5][0-9])\Z")
@@ -55,7 +57,7 @@ class Settings:
         """In hundredths: above 0 and 100 at most."""
         value = self._taken(key)
         try:
-            percent = parse_human_amount(str(value) if type(value) is int else value, 2, key)
+            percent = parse_human_amount(_text(value), 2, key)
         except (InputError, TypeError):
             percent = 0
         if not 0 < percent <= WHOLE:
@@ -117,9 +119,16 @@ class Settings:
     def has(self, key: str) -> bool:
         return key in self._left
 
+    def flag(self, key: str) -> bool:
+        """False unless it is set."""
+        value = self._left.pop(key, False)
+        if not isinstance(value, bool):
+            raise self.wrong(key, "must be true or false")
+        return value
+
     def end(self) -> None:
         if self._left:
-            raise self.wrong(str(min(self._left)), "no such key for this kind of incentive")
+            raise self.wrong(str(min(self._left)), "no such key here")
 
     def wrong(self, key: str, what: str) -> ConfigError:
         return ConfigError(f"{self.where}, {key[:40]}: {what}")
@@ -145,4 +154,5 @@ def _human(value: Any) -> HumanPrice:
 
 
 def _text(value: Any) -> str:
-    return str(value) if type(value) is int else value  # parse_price refuses what is no text.
+    """Whoever reads it refuses what is no text, and Python writes no number of any length."""
+    return str(value) if type(value) is int and value.bit_length() <= NUMBER_BITS_MAX else value

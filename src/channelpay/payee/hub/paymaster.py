@@ -1,0 +1,232 @@
+"""Paying the members of a network: rounds of payouts, each one transaction, that go on where a
+process was killed.
+
+A round goes begun, sent, ended (:mod:`channelpay.payee.hub.rounds`). Whoever finds one that did not
+end looks at the chain first: the contract says whether it was paid. If it was, that is entered; if
+not, its transaction is waited for where the journal has one, and sent where it has none.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from logging import getLogger
+from threading import Event, Thread
+from uuid import uuid4
+
+from channelpay.chain.connection import checksum
+from channelpay.chain.contract import Erc20
+from channelpay.chain.outgoing import TransactionSender
+from channelpay.chain.payouts import ROWS_MAX, PayoutsContract
+from channelpay.errors import (
+    ChainReverted,
+    ChannelPayError,
+    ConfigError,
+    InsufficientFunds,
+    NotFound,
+)
+from channelpay.payee.hub.members import settings_of
+from channelpay.payee.hub.rounds import (
+    Round,
+    begin_round,
+    begun_at,
+    end_round,
+    next_number,
+    open_round,
+    payable,
+    shares_of,
+)
+from channelpay.protocol.splits import HubSettings
+from channelpay.protocol.transactions import Outgoing, TransactionStatus
+from channelpay.protocol.types import NATIVE, Address
+from channelpay.store import Store
+
+INTERVAL_SECONDS = 5.0
+LEASE = "hub payouts"
+LEASE_SECONDS = 15.0
+"""How long a process that vanished keeps the others waiting. It spares work, and nothing depends on
+it: the contract does not pay a round twice.
+"""
+JOURNALED_SEEN = 1_000
+_UNLIMITED = 2**256 - 1
+_log = getLogger(__name__)
+
+
+class Paymaster:
+    """Pays from the account of ``sender`` what the shares in ``store`` say. For one thread; other
+    processes may have one as well.
+    """
+
+    def __init__(
+        self, store: Store, sender: TransactionSender, now: Callable[[], float] = time.time
+    ) -> None:
+        self._store = store
+        self._sender = sender
+        self._connection = sender.connection
+        self._now = now
+        self.contract: PayoutsContract = PayoutsContract(sender.connection)
+
+    def require_contract(self) -> None:
+        """Raise :class:`~channelpay.errors.NotFound` where the chain lacks the contract."""
+        if not self._connection.code(self.contract.address):
+            raise NotFound(
+                f"there is no Payouts contract at {checksum(self.contract.address)}",
+                hint="Put it there, once for everybody: channelpay contract deploy payouts",
+            )
+
+    def due(self, settings: HubSettings) -> list[Address]:
+        """The tokens in which a round is to begin now: the interval is over, or half of a cap is
+        outstanding.
+        """
+        return [token for token, cap in settings.caps.items() if self._is_due(settings, token, cap)]
+
+    def pay(self, token: Address, least: int = 1) -> list[Round]:
+        """Finish the round that is under way, then pay all members to whom at least ``least`` is
+        owed. Returns the rounds that ended.
+
+        Raises :class:`~channelpay.errors.InsufficientFunds` before a round begins that the account
+        cannot pay, and what sending raises; whatever it raises, calling it again goes on.
+        """
+        ended = self.finish()
+        # What is sold from here on is for the next payout.
+        names = payable(self._store, token, max(1, least))
+        for first in range(0, len(names), ROWS_MAX):
+            round_ = self._begun(token, names[first : first + ROWS_MAX])
+            if round_ is not None:
+                ended.append(self._finished(round_))
+        return ended
+
+    def finish(self) -> list[Round]:
+        """Bring the round to its end that was begun, if there is one."""
+        found = open_round(self._store)
+        return [] if found is None else [self._finished(found)]
+
+    def _is_due(self, settings: HubSettings, token: Address, cap: int) -> bool:
+        least = max(1, settings.least.get(token, 0))
+        owed = [one.payable for one in shares_of(self._store, token).values()]
+        waited = self._now() - begun_at(self._store, token) / 1000
+        is_time = waited >= settings.every_seconds and max(owed, default=0) >= least
+        return is_time or max(owed, default=0) * 2 >= cap
+
+    def _begun(self, token: Address, names: Sequence[str]) -> Round | None:
+        self._require_own_count()
+        shares = shares_of(self._store, token)
+        self._require_money(token, sum(shares[name].payable for name in names))
+        head = self._connection.latest_block().number
+        return begin_round(self._store, token, names, head, int(self._now() * 1000))
+
+    def _require_own_count(self) -> None:
+        """Older books would pay again what newer ones have paid."""
+        on_chain = self.contract.rounds(self._sender.address)
+        in_books = next_number(self._store)
+        if on_chain != in_books:
+            raise ConfigError(
+                f"the chain has {on_chain} rounds of this account, the books {in_books}",
+                hint="Use the newest books, and an account that pays nothing else out.",
+            )
+
+    def _require_money(self, token: Address, amount: int) -> None:
+        account = self._sender.address
+        if token == NATIVE:
+            held = self._connection.balance_wei(account)
+        else:
+            held = Erc20(self._connection, token).balance(account)
+        if held < amount:
+            raise InsufficientFunds(
+                f"{checksum(account)} holds {held} base units, and owes its members {amount}",
+                hint="Settle channels first: channelpay payee settle --all",
+            )
+
+    def _finished(self, round_: Round) -> Round:
+        if not self._is_deep(round_):
+            outgoing = self._journaled(round_) or self._sent(round_)
+            self._wait(round_, outgoing)
+        rows = self.contract.rows(
+            self._sender.address, number=round_.number, from_block=round_.block
+        )
+        return end_round(self._store, round_.ended(rows))
+
+    def _is_deep(self, round_: Round) -> bool:
+        """Whether the chain has it, with the confirmations that the sender asks for."""
+        head = self._connection.latest_block().number
+        deep = head - self._sender.policy.confirmations + 1
+        if deep < round_.block:
+            return False
+        return self.contract.rounds(self._sender.address, block=deep) > round_.number
+
+    def _wait(self, round_: Round, outgoing: Outgoing) -> None:
+        try:
+            self._sender.wait(outgoing.number)
+        except ChainReverted:
+            # Another process may have sent the same round: the contract took one of the two.
+            if not self._is_deep(round_):
+                raise
+
+    def _journaled(self, round_: Round) -> Outgoing | None:
+        """Its transaction, if one left and did not fail."""
+        sender, outbox = self._sender, self._store
+        pending = outbox.pending(self._connection.chain_id, sender.address)
+        for one in (*pending, *outbox.transactions(JOURNALED_SEEN)):
+            is_own = (one.chain_id, one.sender) == (self._connection.chain_id, sender.address)
+            is_failed = one.status is TransactionStatus.FAILED
+            if is_own and one.purpose == _purpose(round_) and not is_failed:
+                return one
+        return None
+
+    def _sent(self, round_: Round) -> Outgoing:
+        if round_.token != NATIVE:
+            self._allow(round_)
+        rows = [(row.address, row.amount) for row in round_.rows]
+        call = self.contract.pay(round_.token, round_.number, rows)
+        return self._sender.send(call, _purpose(round_))
+
+    def _allow(self, round_: Round) -> None:
+        """Let the contract take the token: it takes from whoever calls it, and from nobody else."""
+        token = Erc20(self._connection, round_.token)
+        if token.allowance(self._sender.address, self.contract.address) < round_.total:
+            call = token.approve(self.contract.address, _UNLIMITED)
+            self._sender.wait(self._sender.send(call, "allow payouts").number)
+
+
+class PayoutThread:
+    """Pays what is due every few seconds, in one process of those that share the books."""
+
+    def __init__(
+        self, paymaster: Paymaster, store: Store, interval_seconds: float = INTERVAL_SECONDS
+    ) -> None:
+        self._paymaster = paymaster
+        self._store = store
+        self._interval_seconds = interval_seconds
+        self._holder = uuid4().hex
+        self._stopped = Event()
+        self._thread = Thread(target=self._run, name="channelpay-payouts", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """A round that is under way goes on with the next start."""
+        self._stopped.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._interval_seconds):
+            try:
+                self._step()
+            except ChannelPayError as error:
+                _log.warning("members were not paid now: %s", error.detail)
+            except Exception:  # noqa: BLE001  a bug must not end the payouts
+                _log.exception("members were not paid now")
+
+    def _step(self) -> None:
+        if not self._store.take_lease(LEASE, self._holder, LEASE_SECONDS).result():
+            return
+        settings = settings_of(self._store)
+        self._paymaster.finish()
+        for token in self._paymaster.due(settings):
+            for one in self._paymaster.pay(token, settings.least.get(token, 0)):
+                _log.info("round %d paid %d members", one.number, len(one.rows))
+
+
+def _purpose(round_: Round) -> str:
+    return f"payout {round_.number}"

@@ -1,0 +1,21 @@
+"""``make hub-many`` on a small scale: three sites, a kill, and everything agrees to the wei."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from channelpay.testing import anvil_chain
+from channelpay.testing.furnished import furnish
+from scripts.hub_many import SITES, run
+
+
+def test_what_a_killed_network_pays_is_what_its_readers_were_charged(tmp_path: Path) -> None:
+    with anvil_chain() as chain:
+        measured = run(furnish(chain), tmp_path, readers=4, sales=72, kills=1, every=1)
+
+    assert measured.sales == 72
+    assert measured.given_back == 8
+    opens, gas = measured.gas["opens"]
+    assert (opens, measured.rounds > 0) == (4, True)
+    # What a channel for each site would have taken for its opens alone.
+    assert measured.gas_per_sale * measured.sales < (len(SITES) + 3) * gas
