@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,6 +12,10 @@ from hypothesis import settings
 settings.register_profile("default", deadline=None)
 settings.register_profile("fuzz", deadline=None, max_examples=3000)
 settings.load_profile("default")
+
+# Who starts the tests in the background may leave this ignored, and every child would inherit it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Ape pins other versions of much that the tests use: its tests run in its environment, alone.
 APE_TESTS = Path(__file__).parent / "ape"
