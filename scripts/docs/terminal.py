@@ -247,7 +247,9 @@ class _Running:
 
     def _read(self, seconds: float) -> bool:
         """Whether there was something to read."""
-        ready, _, _ = select.select([self.screen], [], [], seconds)
+        waiting = select.poll()  # Unlike select.select, it takes any number of open files.
+        waiting.register(self.screen, select.POLLIN)
+        ready = waiting.poll(seconds * 1000)
         if not ready:
             return False
         try:

@@ -66,7 +66,9 @@ class Person:
             self._read(0.05)
 
     def _read(self, seconds: float = 0) -> bool:
-        ready, _, _ = select.select([self.screen], [], [], seconds)
+        waiting = select.poll()  # Unlike select.select, it takes any number of open files.
+        waiting.register(self.screen, select.POLLIN)
+        ready = waiting.poll(seconds * 1000)
         data = b""
         if ready:
             with suppress(OSError):  # nobody has the other end any more

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -107,20 +108,21 @@ def test_a_wallet_without_a_key_pays_and_gets_the_rest_back(
 
 
 def test_the_wallet_tops_up_and_has_its_way_out_without_the_payee(
-    world: World, owner: Owner, safe: Person, serve: Serve
+    world: World, owner: Owner, safe: Person, publisher: Person, folder: Path
 ) -> None:
-    before, site = world.balance(safe, ETH), serve(ETH)
-    page, paying = site.page("one.md"), ("--max", ETH.price)
-    refused = safe.run("pay", page, *paying, "--deposit", ETH.price, "--json")
-    assert (refused.code, refused.problem["code"]) == (2, "config")
+    before = world.balance(safe, ETH)
+    with publisher.serving(folder, ETH) as site:
+        page, paying = site.page("one.md"), ("--max", ETH.price)
+        refused = safe.run("pay", page, *paying, "--deposit", ETH.price, "--json")
+        assert (refused.code, refused.problem["code"]) == (2, "config")
 
-    _, opened = done_by(owner, safe, "channel", "open", page, "--deposit", ETH.price)
-    channel = opened.result["channelId"]
-    safe.do("pay", page, *paying)
-    purposes, grown = done_by(owner, safe, "channel", "top-up", channel, ETH.price)
-    assert (purposes, int(grown.result["deposit"])) == (["topUp"], 2 * ETH.price_units)
-    safe.do("pay", site.page("two.md"), *paying)
-    done_by(owner, safe, "channel", "top-up", channel, ETH.price)
+        _, opened = done_by(owner, safe, "channel", "open", page, "--deposit", ETH.price)
+        channel = opened.result["channelId"]
+        safe.do("pay", page, *paying)
+        purposes, grown = done_by(owner, safe, "channel", "top-up", channel, ETH.price)
+        assert (purposes, int(grown.result["deposit"])) == (["topUp"], 2 * ETH.price_units)
+        safe.do("pay", site.page("two.md"), *paying)
+        done_by(owner, safe, "channel", "top-up", channel, ETH.price)
 
     purposes, closing = done_by(owner, safe, "channel", "close", channel, "--request")
     assert (purposes, closing.result["status"]) == (["requestClose"], "closing")

@@ -26,6 +26,7 @@ from channelpay.errors import ChannelPayError
 from channelpay.payer.backup import back_up
 from channelpay.payer.limits import Limits
 from channelpay.payer.metering import MeteredResponse
+from channelpay.payer.offers import Allowed
 from channelpay.payer.records import PayerChannel
 from channelpay.payer.state import RESERVATION_SECONDS_MAX, PayerState
 from channelpay.payer.steps import Answer, Paid, Send, Step
@@ -59,6 +60,10 @@ class Request:
 class Stream:
     metered: MeteredResponse
     limit: int
+
+
+HERE = Allowed(origins=frozenset({URL}))
+"""Streams are read at another place, which this one is trusted beside."""
 
 
 class LyingPayee(RuleBasedStateMachine):
@@ -126,7 +131,8 @@ class LyingPayee(RuleBasedStateMachine):
         """A site of its own each time, so that every request learns its price."""
         self.asked += 1
         url = f"https://site{self.asked}.example/"
-        request = Request(url, self.ground.session(url).run())
+        trusted = Allowed(origins=frozenset({url}))
+        request = Request(url, self.ground.session(url, allowed=trusted).run())
         assert next(request.steps) == Send({})
         self.requests.append(request)
         self.offer(request, price, metered, {})
@@ -357,7 +363,7 @@ class Trouble:
 
     def _charged(self) -> Generator[Step, Any, Any]:
         """A request that the site has served, and whose answer is on its way."""
-        steps = self.ground.session().run()
+        steps = self.ground.session(allowed=HERE).run()
         step = next(steps)
         assert isinstance(step, Send)
         answer = self.site.answer(URL, step)
@@ -381,7 +387,7 @@ class Trouble:
 
     def released_charge(self) -> None:
         self.site.failing = True
-        assert self.ground.pay()[0].status == 500
+        assert self.ground.pay(allowed=HERE)[0].status == 500
         self.site.failing = False
 
     def lost_books(self) -> None:
@@ -389,7 +395,7 @@ class Trouble:
         self.site.payments.clear()
 
     def paid(self) -> None:
-        answer, _ = self.ground.pay()
+        answer, _ = self.ground.pay(allowed=HERE)
         assert answer.status == 200
 
     def broken_stream(self) -> None:
