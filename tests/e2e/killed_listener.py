@@ -38,4 +38,5 @@ def main(books: str, url: str, key: str, count: int) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:4], int(sys.argv[4]))
+    books, url, key, count = sys.argv[1:]
+    main(books, url, key, int(count))

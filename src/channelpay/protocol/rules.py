@@ -431,7 +431,7 @@ def decide_refund(
     if payment.outcome is Outcome.RELEASED or payment.kind == REFUND:
         raise PaymentRefused("nothing is left of this payment to be refunded")
     sale = _sold_by(refund.terms, payment.price - payment.sold.refunded, record, entries)
-    if sale.price == 0:  # It would not show in the payment, whose release would give back once more.
+    if sale.price == 0:  # The payment would not show it: its release would give back once more.
         raise PaymentRefused("nothing is left of this payment to be refunded")
     lowered = record.with_books(record.accepted, record.spent - sale.price, record.signature)
     refunded = payment.sold.refunded + sale.price
