@@ -31,14 +31,15 @@ help: ## this list
 demo: $(DEV) ## a paid site, a payer and a chain on this machine, from open to close
 	$(RUN) scripts/demo.py
 
-# Minutes of real processes: nodes that fail, books that are lost, every command of the documentation.
-LONG_TESTS := tests/docs/test_commands.py tests/e2e/test_node_faults.py tests/e2e/test_recovery.py
+# Minutes of real processes: what is killed or lost, whole purchases of each kind, every command of the documentation.
+LONG_TESTS := tests/chaos tests/docs/test_commands.py tests/scripts/test_hub_many.py \
+	$(addprefix tests/e2e/test_,$(addsuffix .py,contract_wallet discounts gasless node_faults passes payer_killed post_pay recovery))
 
 test: $(DEV) $(NODE) $(SOLC) $(WHEELS) ## all tests but Ape's and the long ones
 	$(RUN) -m pytest -n 2 --dist worksteal $(addprefix --ignore=,$(LONG_TESTS))
 	node --test tests/js/*.test.mjs
 
-test-long: $(DEV) $(NODE) $(SOLC) ## nodes that fail, books that are lost, every command of the documentation
+test-long: $(DEV) $(NODE) $(SOLC) ## what is killed or lost, whole purchases of each kind, every command of the documentation
 	$(RUN) -m pytest -n 2 --dist worksteal $(LONG_TESTS)
 
 test-web3-7: $(WEB3_7) $(NODE) ## chain tests and the main job on the oldest web3 that is supported
