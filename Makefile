@@ -43,7 +43,8 @@ test-long: $(DEV) $(NODE) $(SOLC) ## what is killed or lost, whole purchases of 
 	$(RUN) -m pytest -n 2 --dist worksteal $(LONG_TESTS)
 
 test-web3-7: $(WEB3_7) $(NODE) ## chain tests and the main job on the oldest web3 that is supported
-	.venv-web3-7/bin/python -m pytest -n 2 --dist worksteal -k "not embedded or main_job" tests/chain tests/e2e/test_main_job.py
+	.venv-web3-7/bin/python -m pytest -n 2 --dist worksteal -k "not embedded or main_job or hardware" \
+		tests/chain tests/e2e/test_main_job.py tests/payer/test_hardware_wallet.py
 
 test-ape: $(APE) $(SOLC) ## the contract through Ape: compile, test, deploy
 	.venv-ape/bin/ape compile
