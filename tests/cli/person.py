@@ -82,9 +82,10 @@ def person(*arguments: object, environment: Mapping[str, str]) -> Iterator[Perso
     """Somebody who started ``channelpay`` with these arguments."""
     screen, end = pty.openpty()
     termios.tcsetwinsize(end, (LINES, COLUMNS))
+    sized = {name: text for name, text in environment.items() if name not in {"COLUMNS", "LINES"}}
     process = subprocess.Popen(
         [sys.executable, "-c", _PROGRAM, *map(str, arguments)],
-        env=environment,
+        env=sized,
         stdin=end,
         stdout=end,
         stderr=end,
