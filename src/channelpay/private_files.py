@@ -55,12 +55,12 @@ def write_private(path: Path, content: bytes) -> None:
         path.hardlink_to(draft)
     finally:
         draft.unlink()
-    sync_folder(path.parent)
+    sync(path.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """What was made or removed in a folder is on disk when this returns."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """A file, or what was made or removed in a folder, is on disk when this returns."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

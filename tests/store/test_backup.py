@@ -142,7 +142,7 @@ def test_a_backup_that_fails_leaves_nothing(
     def disk_is_full(path: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(backup_module, "_sync", disk_is_full)
+    monkeypatch.setattr(backup_module, "sync", disk_is_full)
 
     with pytest.raises(StoreUnavailable):
         back_up(tmp_path / "books", folder / "copy")

@@ -25,7 +25,7 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
 from channelpay.errors import ChannelPayError, ConfigError, InputError, NotFound
-from channelpay.private_files import open_private, sync_folder, write_private
+from channelpay.private_files import open_private, sync, write_private
 from channelpay.protocol.parse import parse_address
 from channelpay.protocol.text import checksum_address
 from channelpay.protocol.types import Address
@@ -150,7 +150,7 @@ def delete(stored: StoredAccount) -> None:
     """Remove an account's file for good. Copies of it stay where they are."""
     try:
         stored.path.unlink()
-        sync_folder(stored.path.parent)
+        sync(stored.path.parent)
     except OSError as error:
         raise ConfigError(f"{stored.path} cannot be removed: {error.strerror}") from error
 

@@ -24,6 +24,7 @@ from channelpay.cli.common import (
 from channelpay.cli.output import Output, json_option
 from channelpay.cli.payee_views import tokens_at
 from channelpay.errors import InputError
+from channelpay.protocol.accounts import DAY_MS
 from channelpay.protocol.parse import parse_address
 from channelpay.protocol.statements import Period
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from channelpay.protocol.statements import Statement
 
 _MONTH = re.compile(r"([0-9]{4})-([0-9]{2})\Z", re.ASCII)
-_DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class _Wanted:
                 raise InputError("the period is given twice: name a month, or its days")
             return month_period(self.month)
         begin = None if self.since is None else _day(self.since)
-        end = None if self.until is None else _day(self.until) + _DAY_MS
+        end = None if self.until is None else _day(self.until) + DAY_MS
         return Period(begin, end)
 
 

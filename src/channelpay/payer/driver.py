@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from channelpay.errors import InputError
-from channelpay.payer.steps import PROBLEM_BYTES_MAX, Answer, Send, Step, Wait
+from channelpay.payer.passes import PassState
+from channelpay.payer.steps import PROBLEM_BYTES_MAX, Answer, Send, Step, Wait, parse_problem
+from channelpay.protocol.passes import HEADER
+from channelpay.protocol.receipts import HEADER as SIGNED_RECEIPT
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
 """A request may be sent more than once, so its body must be kept: up to this size."""
@@ -17,7 +20,7 @@ NOT_IN_BARE_REQUESTS = frozenset(
     {"content-length", "content-type", "expect", "idempotency-key", "transfer-encoding"}
 )
 """The headers, in lower case, of a body or a purchase."""
-PROBLEM_TYPE = "application/problem+json"
+_PROBLEM_TYPE = "application/problem+json"
 _WITHOUT_BODY = frozenset({204, 304})
 _CODED = "application/octet-stream"
 _ZLIB_OR_GZIP = 32 + zlib.MAX_WBITS
@@ -78,6 +81,34 @@ def media_type(status: int, method: str | None, content_type: str, encoding: str
     if encoding.strip().lower() != "identity":
         return _CODED
     return bare_type(content_type)
+
+
+def has_problem(status: int, headers: Mapping[str, str]) -> bool:
+    """Whether the body says why a request was refused; others are left to be streamed."""
+    return status >= 400 and bare_type(headers.get("Content-Type", "")) == _PROBLEM_TYPE
+
+
+def answer_from(
+    status: int,
+    url: str,
+    method: str | None,
+    headers: Mapping[str, str],
+    challenges: Iterable[str],
+    body: Callable[[], bytes],
+) -> Answer:
+    """What a session needs of a response; ``body`` is asked for only if it is a problem."""
+    encoding = headers.get("Content-Encoding", "identity")
+    return Answer(
+        status=status,
+        url=url,
+        challenges=tuple(challenges),
+        receipt=headers.get("Payment-Receipt"),
+        signed_receipt=headers.get(SIGNED_RECEIPT),
+        retry_after=headers.get("Retry-After"),
+        media_type=media_type(status, method, headers.get("Content-Type", ""), encoding),
+        problem=parse_problem(body()) if has_problem(status, headers) else {},
+        shown=PassState.parse(headers.get(HEADER)),
+    )
 
 
 def small_body(raw: bytes, encoding: str) -> bytes:

@@ -9,11 +9,9 @@ try:
 except ModuleNotFoundError:
     import httpx  # type: ignore[no-redef,import-not-found,unused-ignore]
 
-from channelpay.payer.driver import NOT_IN_BARE_REQUESTS, PROBLEM_TYPE, bare_type, media_type
-from channelpay.payer.passes import PassState
-from channelpay.payer.steps import Answer, parse_problem
-from channelpay.protocol.passes import HEADER
-from channelpay.protocol.receipts import HEADER as SIGNED_RECEIPT
+from channelpay.payer import driver
+from channelpay.payer.driver import NOT_IN_BARE_REQUESTS, answer_from
+from channelpay.payer.steps import Answer
 
 __all__ = ["answer_of", "bare_request", "has_problem", "httpx"]
 
@@ -37,27 +35,16 @@ def bare_request(
 
 def answer_of(response: httpx.Response, url: str) -> Answer:
     """What a session needs of a response whose problem body, if any, was read."""
-    headers = response.headers
-    problem = parse_problem(response.content) if has_problem(response) else {}
-    return Answer(
-        status=response.status_code,
-        url=url,
-        challenges=tuple(headers.get_list("WWW-Authenticate")),
-        receipt=headers.get("Payment-Receipt"),
-        signed_receipt=headers.get(SIGNED_RECEIPT),
-        retry_after=headers.get("Retry-After"),
-        media_type=media_type(
-            response.status_code,
-            response.request.method,
-            headers.get("Content-Type", ""),
-            headers.get("Content-Encoding", "identity"),
-        ),
-        problem=problem,
-        shown=PassState.parse(headers.get(HEADER)),
+    return answer_from(
+        response.status_code,
+        url,
+        response.request.method,
+        response.headers,
+        response.headers.get_list("WWW-Authenticate"),
+        lambda: response.content,
     )
 
 
 def has_problem(response: httpx.Response) -> bool:
     """Whether the body says why a request was refused; others are left to be streamed."""
-    kind = bare_type(response.headers.get("Content-Type", ""))
-    return response.status_code >= 400 and kind == PROBLEM_TYPE
+    return driver.has_problem(response.status_code, response.headers)

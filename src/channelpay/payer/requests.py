@@ -32,20 +32,16 @@ from channelpay.errors import ConfigError
 from channelpay.payer.client import Payer
 from channelpay.payer.driver import (
     NOT_IN_BARE_REQUESTS,
-    PROBLEM_TYPE,
-    bare_type,
+    answer_from,
     check_length,
+    has_problem,
     keep,
-    media_type,
     run,
     small_body,
 )
 from channelpay.payer.metering import VOUCHER_SECONDS, MeteredResponse
 from channelpay.payer.origins import following_key
-from channelpay.payer.passes import PassState
-from channelpay.payer.steps import PROBLEM_BYTES_MAX, Answer, Paid, Send, Step, parse_problem
-from channelpay.protocol.passes import HEADER
-from channelpay.protocol.receipts import HEADER as SIGNED_RECEIPT
+from channelpay.payer.steps import PROBLEM_BYTES_MAX, Answer, Paid, Send, Step
 from channelpay.protocol.sse import NeedVoucher
 
 _CHUNK_BYTES = 64 * 1024
@@ -138,7 +134,7 @@ class _Exchange:
         response = self._send(request)
         assert isinstance(response, PaidResponse)
         self._response = response
-        if _has_problem(response):
+        if has_problem(response.status_code, response.headers):
             _read_small(response)
         return _answer_of(response)
 
@@ -299,28 +295,14 @@ def _header(request: PreparedRequest, name: str) -> str | None:
 
 def _answer_of(response: Response) -> Answer:
     """What a session needs of a response whose problem body, if any, was read."""
-    headers = response.headers
-    return Answer(
-        status=response.status_code,
-        url=response.url,
-        challenges=tuple(response.raw.headers.getlist("WWW-Authenticate")),
-        receipt=headers.get("Payment-Receipt"),
-        signed_receipt=headers.get(SIGNED_RECEIPT),
-        retry_after=headers.get("Retry-After"),
-        media_type=media_type(
-            response.status_code,
-            response.request.method,
-            headers.get("Content-Type", ""),
-            headers.get("Content-Encoding", "identity"),
-        ),
-        problem=parse_problem(response.content) if _has_problem(response) else {},
-        shown=PassState.parse(headers.get(HEADER)),
+    return answer_from(
+        response.status_code,
+        response.url,
+        response.request.method,
+        response.headers,
+        response.raw.headers.getlist("WWW-Authenticate"),
+        lambda: response.content,
     )
-
-
-def _has_problem(response: Response) -> bool:
-    kind = bare_type(response.headers.get("Content-Type", ""))
-    return response.status_code >= 400 and kind == PROBLEM_TYPE
 
 
 def _read_small(response: Response) -> None:

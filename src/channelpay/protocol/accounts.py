@@ -18,6 +18,7 @@ from channelpay.protocol.entries import EntryKey, EntryState, EntryValue, Undo
 from channelpay.protocol.types import Address
 
 KIND = "account"
+DAY_MS = 86_400_000
 _COUNTER = "counter."
 _SUMS = ("first_seen", "bought", "paid", "month", "bought_before", "paid_before")
 _BALANCES = ("credit", "points")
@@ -136,7 +137,7 @@ def account_key(payer: Address, token: Address) -> EntryKey:
 
 @lru_cache(maxsize=64)
 def _month_of_day(day: int) -> int:
-    date = datetime.fromtimestamp(day * 86_400, UTC)
+    date = datetime.fromtimestamp(day * DAY_MS // 1000, UTC)
     return date.year * 100 + date.month
 
 
@@ -147,4 +148,4 @@ def month_of(now: int) -> int:
 
 def day_of(now: int) -> int:
     """The day (UTC) of Unix milliseconds, counted from 1970-01-01."""
-    return now // 86_400_000
+    return now // DAY_MS

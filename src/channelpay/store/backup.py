@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from channelpay.errors import ConfigError, InputError, NotFound, StoreUnavailable
+from channelpay.private_files import sync
 from channelpay.store.ledger import Ledger
 from channelpay.store.schema import migrate
 
@@ -74,7 +75,7 @@ def _fill(to: Path, books: Path, mark: Mark) -> None:
         _create(part)
         _copy(books, part, mark)
         part.replace(to)
-    _sync(to.parent)
+    sync(to.parent)
 
 
 def _create(path: Path) -> None:
@@ -94,7 +95,7 @@ def _copy(books: Path, to: Path, mark: Mark) -> None:
         (result,) = target.execute("PRAGMA integrity_check").fetchone()
         if result != "ok":
             raise sqlite3.DatabaseError(f"they are damaged: {result}")
-    _sync(to)
+    sync(to)
 
 
 def _mark(copy: sqlite3.Connection) -> None:
@@ -105,11 +106,3 @@ def _mark(copy: sqlite3.Connection) -> None:
 
 def _failed(error: Exception) -> StoreUnavailable:
     return StoreUnavailable(f"the books could not be copied: {error}")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -36,6 +36,7 @@ from channelpay.payee.selling.counter import (
 )
 from channelpay.payee.selling.passes import covers
 from channelpay.protocol import coupons, passes
+from channelpay.protocol.accounts import DAY_MS
 from channelpay.protocol.coupons import (
     CODE_HEADER,
     Batch,
@@ -262,7 +263,7 @@ class Desk:
     def _gift(self, item: BuyGift, key: str, now: int) -> Sells:
         async def buy(channel: Channel) -> Terms:
             code = self._gift_code(channel, key)
-            expires = now + item.days * 86_400_000
+            expires = now + item.days * DAY_MS
             return GiftTerms(self._codes.key(code), channel.token, expires, now)
 
         return buy

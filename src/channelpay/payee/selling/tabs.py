@@ -13,6 +13,7 @@ from uuid import uuid4
 from channelpay.errors import TabDue
 from channelpay.payee.selling.settings import Settings
 from channelpay.payee.terms import Token
+from channelpay.protocol.accounts import DAY_MS
 from channelpay.protocol.rules import Purchase
 from channelpay.protocol.tabs import (
     ACCEPTED,
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from channelpay.payee.register import Register
     from channelpay.payee.request import Request
 
-DAY_MS = 86_400_000
 DAYS_MAX = 365
 PAYING = "TAB what is owed"
 """What a tab's payment is for, where others have their method and URL."""
