@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from channelpay.protocol.text import to_hex
 from channelpay.testing.furnished import FurnishedChain
+from tests.e2e.programs import Workplace
 from tests.e2e.world import ETH, TUSD, Currency, Person, Site, World
 from tests.support.chains import *  # noqa: F403
 
@@ -47,6 +49,16 @@ def reader(world: World) -> Person:
 @pytest.fixture
 def publisher(world: World) -> Person:
     return world.person("publisher", 2)
+
+
+@pytest.fixture
+def workplace(world: World, tmp_path: Path) -> Workplace:
+    """Where the publisher runs a program of its own, on a free port."""
+    key = to_hex(world.chain.accounts[2].private_key)
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    variables = {"CHANNELPAY_RPC": world.rpc_url, "PUBLISHER_KEY": key, "PORT": "0"}
+    return Workplace(folder, variables)
 
 
 @pytest.fixture

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from channelpay.protocol.text import to_hex
 from tests.e2e.programs import REPOSITORY, Workplace, url_in
 from tests.e2e.world import Person, World
 
@@ -25,13 +23,9 @@ def paid(reader: Person, *arguments: str) -> list[dict[str, Any]]:
 
 
 def test_what_a_reader_pays_with_discounts_is_what_reaches_the_chain(
-    world: World, reader: Person, tmp_path: Path
+    world: World, reader: Person, workplace: Workplace
 ) -> None:
-    key = to_hex(world.chain.accounts[2].private_key)
-    variables = {"CHANNELPAY_RPC": world.rpc_url, "PUBLISHER_KEY": key, "PORT": "0"}
-    publisher = Workplace(tmp_path, variables)
-
-    with publisher.serving("python", EXAMPLE) as line:
+    with workplace.serving("python", EXAMPLE) as line:
         page = f"{url_in(line)}/articles"
         stranger = reader.do("offers", f"{page}/one", "--json").result
         first = paid(reader, *(f"{page}/{name}" for name in ("one", "two", "three")))

@@ -9,7 +9,6 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,12 +30,9 @@ PROCESSES = 3
 
 
 @pytest.fixture
-def workplace(world: World, tmp_path: Path) -> Workplace:
-    key = to_hex(world.chain.accounts[2].private_key)
-    folder = tmp_path / "shop"
-    folder.mkdir()
-    variables = {"CHANNELPAY_RPC": world.rpc_url, "PUBLISHER_KEY": key, "PORT": "0"}
-    return Workplace(folder, variables | {"PYTHONPATH": str(REPOSITORY)})
+def workplace(workplace: Workplace) -> Workplace:
+    """Its programs are among the tests."""
+    return Workplace(workplace.folder, {**workplace.variables, "PYTHONPATH": str(REPOSITORY)})
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from channelpay.protocol.receipts import SignedReceipt
-from channelpay.protocol.text import to_hex
 from tests.e2e.programs import REPOSITORY, Workplace, url_in
 from tests.e2e.world import Person, World
 
@@ -31,13 +30,9 @@ def read(reader: Person, *urls: str) -> list[dict[str, Any]]:
 
 
 def test_what_is_read_first_is_paid_by_itself_and_by_hand_and_settled(
-    world: World, reader: Person, tmp_path: Path
+    world: World, reader: Person, workplace: Workplace
 ) -> None:
-    key = to_hex(world.chain.accounts[2].private_key)
-    variables = {"CHANNELPAY_RPC": world.rpc_url, "PUBLISHER_KEY": key, "PORT": "0"}
-    publisher = Workplace(tmp_path, variables)
-
-    with publisher.serving("python", EXAMPLE) as line:
+    with workplace.serving("python", EXAMPLE) as line:
         page = f"{url_in(line)}/articles"
         stranger = reader.do("offers", f"{page}/one", "--json").result
         five = read(reader, *(f"{page}/{name}" for name in ("1", "2", "3", "4", "5")))
@@ -57,7 +52,7 @@ def test_what_is_read_first_is_paid_by_itself_and_by_hand_and_settled(
     assert (asked["tab"]["owed"], asked["known"]) == (str(PRICE), str(PRICE))
     assert (int(paid["paid"]), paid["tab"]["owed"], int(again["paid"])) == (PRICE, "0", 0)
     assert int(closed["settled"]) == TOTAL
-    the_statements_say_what_reached_the_chain(reader, tmp_path, closed["txHash"])
+    the_statements_say_what_reached_the_chain(reader, workplace.folder, closed["txHash"])
     what_was_kept_is_a_proof(reader, f"GET {page}/4")
 
 
