@@ -19,6 +19,7 @@ from channelpay.chain.events import (
     Event,
     ToppedUp,
 )
+from channelpay.errors import InsufficientBalance
 from channelpay.protocol.text import to_hex
 from channelpay.protocol.types import NATIVE, Address, Channel, ChannelId
 from scripts.chaos.books import Books, ChannelRow, PaymentRow
@@ -68,7 +69,8 @@ class Page:
 @dataclass(frozen=True, slots=True)
 class Diary:
     """What payers noted. ``answers`` counts by status, with a code where it was a problem;
-    ``refusals`` those of them to a request with a credential that were neither a success nor 503.
+    ``refusals`` those of them to a request with a credential that were neither a success nor 503,
+    and that no death explains.
     """
 
     pages: list[Page] = field(default_factory=list)
@@ -81,17 +83,17 @@ class Diary:
 
 def read_diary(files: Iterable[Path]) -> Diary:
     """All that is written now; a last line may be under way."""
-    notes = [
-        json.loads(line)
+    diaries = [
+        [json.loads(line) for line in file.read_bytes().split(b"\n")[:-1]]
         for file in files
         if file.exists()
-        for line in file.read_bytes().split(b"\n")[:-1]
     ]
+    notes = [note for diary in diaries for note in diary]
     ends = ("closed", "requested", "withdrawn")
     return Diary(
         pages=[_page(note) for note in notes if "served" in note],
         answers=Counter(_answer(note) for note in notes if "status" in note),
-        refusals=Counter(_answer(note) for note in notes if _is_refusal(note)),
+        refusals=Counter(one for diary in diaries for one in _refusals(diary)),
         troubles=Counter(note["trouble"] for note in notes if "trouble" in note),
         closed=Counter(end for note in notes for end in ends if end in note),
         lives=sum("born" in note for note in notes),
@@ -105,6 +107,21 @@ def _page(note: dict[str, Any]) -> Page:
 
 def _answer(note: dict[str, Any]) -> str:
     return f"{note['status']} {note['code']}".strip()
+
+
+def _refusals(diary: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """One payer's. The last request of each life may have been charged without its knowing: the
+    payee says so once, in the next life.
+    """
+    unknown = -1
+    for note in diary:
+        unknown += "born" in note
+        if not _is_refusal(note):
+            continue
+        if note["code"] == InsufficientBalance.code and unknown > 0:
+            unknown -= 1
+        else:
+            yield _answer(note)
 
 
 def _is_refusal(note: dict[str, Any]) -> bool:

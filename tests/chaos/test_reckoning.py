@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -140,8 +141,7 @@ def test_a_diary_leaves_out_the_line_that_is_being_written(tmp_path: Path) -> No
         {"trouble": "network"},
         {"closed": "0x33"},
     ]
-    lines = "".join(json.dumps(note) + "\n" for note in notes)
-    file.write_text(lines + '{"served": "sec')
+    file.write_text(jsonl(*notes) + '{"served": "sec')
 
     diary = read_diary([file, tmp_path / "nobody.jsonl"])
 
@@ -149,3 +149,18 @@ def test_a_diary_leaves_out_the_line_that_is_being_written(tmp_path: Path) -> No
     assert diary.answers.total() == 4
     assert diary.refusals == Counter(["402 insufficient-balance"])
     assert (diary.troubles["network"], diary.closed["closed"], diary.lives) == (1, 1, 1)
+
+
+def test_the_payee_may_tell_once_of_what_each_death_left_unknown(tmp_path: Path) -> None:
+    born = {"born": 1}
+    short = {"status": 402, "code": "insufficient-balance", "presented": True}
+    (tmp_path / "one").write_text(jsonl(born, short, born, born, short, short, short))
+    (tmp_path / "other").write_text(jsonl(born, short))
+
+    diary = read_diary([tmp_path / "one", tmp_path / "other"])
+
+    assert diary.refusals == Counter({"402 insufficient-balance": 3})
+
+
+def jsonl(*notes: dict[str, Any]) -> str:
+    return "".join(json.dumps(note) + "\n" for note in notes)
