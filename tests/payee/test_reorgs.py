@@ -148,6 +148,26 @@ def test_a_top_up_that_is_gone_is_no_deposit(
     assert _settled_on_chain(office, channel) == DEPOSIT
 
 
+def test_a_top_up_that_is_gone_takes_no_more_with_it_than_itself(
+    office: Office, reorganise: Reorganise
+) -> None:
+    channel = office.channel(PRICE)
+    office.payer.furnished.chain.mine()
+    office.payer.top_up(channel, PRICE)
+    _bury(office, 5)
+    office.buy(channel, DEPOSIT + PRICE)
+
+    reorganise(office, 5)
+    office.follow()
+
+    with pytest.raises(AmountExceedsDeposit):
+        office.buy(channel, 2 * PRICE)
+    assert office.record(channel).unsettled == PRICE
+    assert _settled_on_chain(office, channel) == PRICE
+    office.follow()
+    assert office.record(channel).unsettled == 0
+
+
 @pytest.mark.parametrize("depth", DEPTHS)
 def test_a_settlement_that_is_gone_is_owed_again(
     office: Office, depth: int, reorganise: Reorganise

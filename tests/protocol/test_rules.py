@@ -21,6 +21,7 @@ from channelpay.errors import (
 )
 from channelpay.protocol.rules import (
     ATTEMPTS_COUNTED_MAX,
+    EARLIER_MAX,
     KEYED_RETRY_WINDOW_MS,
     RETRY_WINDOW_MS,
     ChannelRecord,
@@ -439,6 +440,64 @@ def test_a_settlement_that_is_undone_is_unsettled_again() -> None:
     taken = enter_chain(record, settled(10), NOW + 1)
     undone = enter_chain(taken, settled(0), NOW + 2)
     assert (undone.unsettled, undone.unsettled_since, undone.voucher) == (10, NOW + 2, voucher(10))
+
+
+# --- a top-up that a reorganisation takes back -----------------------------------------------
+
+
+def with_deposit(record: ChannelRecord, deposit: int, settled: int = 0) -> ChannelRecord:
+    return enter_chain(record, ChannelState(ChannelStatus.OPEN, deposit, settled), NOW)
+
+
+def after_top_ups(*bought_up_to: int, top_up: int = 100) -> ChannelRecord:
+    """A channel that was topped up once more after each of these vouchers."""
+    record = RECORD
+    for count, cumulative in enumerate(bought_up_to, start=1):
+        record = decide(record, purchase(cumulative, 5), None).record
+        record = with_deposit(record, DEPOSIT + count * top_up)
+    return record
+
+
+@pytest.mark.parametrize(
+    ("taken_back_to", "best"), [(1200, 1150), (1150, 1150), (1149, 1080), (1100, 1080), (1000, 990)]
+)
+def test_without_its_top_up_a_channel_is_settled_with_the_best_voucher_that_is_covered(
+    taken_back_to: int, best: int
+) -> None:
+    record = decide(after_top_ups(990, 1080), purchase(1150, 5), None).record
+
+    left = with_deposit(record, taken_back_to)
+
+    assert (left.voucher, left.unsettled) == (voucher(best), best)
+    assert with_deposit(left, taken_back_to, settled=best).unsettled_since == 0
+
+
+def test_a_top_up_that_is_back_counts_as_if_it_had_never_been_gone() -> None:
+    record = decide(after_top_ups(990), purchase(1080, 5), None).record
+
+    back = with_deposit(with_deposit(record, DEPOSIT, settled=990), DEPOSIT + 100, settled=990)
+
+    assert (back.voucher, back.unsettled, back.earlier) == (voucher(1080), 90, record.earlier)
+    assert back.unsettled_since > 0
+
+
+def test_what_was_promised_beyond_the_deposit_buys_nothing() -> None:
+    promised = decide(after_top_ups(990), purchase(1080, 5, metered=True), None)
+    left = with_deposit(promised.record, DEPOSIT)
+
+    for cumulative in (10, 1080):
+        with pytest.raises(AmountExceedsDeposit):
+            decide(left, purchase(cumulative, 5), None)
+    with pytest.raises(AmountExceedsDeposit):
+        decide_charge(left, Charge(CHANNEL_ID, 1, 5), bought(promised))
+
+
+def test_so_many_earlier_vouchers_are_kept_the_latest_of_them() -> None:
+    amounts = [10 * count for count in range(1, EARLIER_MAX + 2)]
+
+    kept = after_top_ups(*amounts).earlier
+
+    assert [amount for amount, _ in kept] == amounts[1:]
 
 
 # --- a close that a reorganisation undoes ----------------------------------------------------

@@ -578,6 +578,22 @@ def test_after_a_reorganisation_an_earlier_block_counts(store: Store) -> None:
     assert store.update_chain(channel_id(), view(5, block=13)).result().chain.deposit == 5
 
 
+def test_vouchers_from_before_top_ups_are_kept_to_the_byte(store: Store) -> None:
+    add(store)
+    for count, cumulative in enumerate((30, 1_040), start=1):
+        order(store, purchase(cumulative, 1))
+        topped_up = view(DEPOSIT + 50 * count, block=20 + count)
+        store.update_chain(channel_id(), topped_up).result()
+    order(store, purchase(1_090, 1))
+
+    rewound = store.update_chain(channel_id(), view(block=12), rewound=True).result()
+
+    kept = (30, signature(30)), (1_040, signature(1_040))
+    assert (rewound.earlier, rewound.accepted, rewound.unsettled) == (kept, 1_090, 30)
+    assert store.record(channel_id()) == rewound
+    assert store.owed() == [rewound]
+
+
 def test_a_close_that_is_undone_is_owed_and_takes_no_voucher(store: Store) -> None:
     add(store)
     order(store, purchase(30, 10))

@@ -68,6 +68,8 @@ ATTEMPTS_COUNTED_MAX = 63
 """How many requests for one payment are told apart, those included that were not served: the bits
 of a database's integer.
 """
+EARLIER_MAX = 8
+"""Vouchers kept from before top-ups, each of which costs its sender gas."""
 
 SALE = "sale"
 """The kind of a plain payment; other models of selling name others."""
@@ -87,7 +89,9 @@ class ChannelRecord:
     ``signature`` belongs to ``accepted``; it is empty while no voucher is held. ``closes_begun``
     counts the payee's own closes that are not known to have failed: each may still be mined.
     ``unsettled_since`` is when ``accepted`` went above what is settled, or was last settled in
-    part; 0 while nothing is unsettled. ``in_doubt``: ``spent`` may be too low.
+    part; 0 while nothing is unsettled. ``in_doubt``: ``spent`` may be too low. ``earlier`` are the
+    best vouchers, as amounts and signatures, from before each of the last top-ups: what is left to
+    settle with if the chain takes one back.
     """
 
     channel_id: ChannelId
@@ -99,6 +103,7 @@ class ChannelRecord:
     closes_begun: int = 0
     unsettled_since: int = 0
     in_doubt: bool = False
+    earlier: tuple[tuple[int, bytes], ...] = ()
 
     def with_books(self, accepted: int, spent: int, signature: bytes) -> ChannelRecord:
         """The same channel with other books, as every payment needs it: ``dataclasses.replace``
@@ -114,6 +119,7 @@ class ChannelRecord:
             self.closes_begun,
             self.unsettled_since,
             self.in_doubt,
+            self.earlier,
         )
 
     @property
@@ -122,15 +128,22 @@ class ChannelRecord:
 
     @property
     def unsettled(self) -> int:
-        """What the best voucher would still bring; nothing once the channel is finalized."""
+        """What can still be settled; nothing once the channel is finalized."""
         if self.chain.status is ChannelStatus.FINALIZED:
             return 0
-        return max(0, self.accepted - self.chain.settled)
+        return max(0, self._to_settle[0] - self.chain.settled)
 
     @property
     def voucher(self) -> Voucher | None:
-        """The best voucher held, the one to settle with."""
-        return Voucher(self.channel_id, self.accepted, self.signature) if self.signature else None
+        """The one to settle with: the best that the deposit covers."""
+        return Voucher(self.channel_id, *self._to_settle) if self.signature else None
+
+    @property
+    def _to_settle(self) -> tuple[int, bytes]:
+        best, deposit = (self.accepted, self.signature), self.chain.deposit
+        if self.accepted <= deposit:
+            return best
+        return next((one for one in reversed(self.earlier) if one[0] <= deposit), best)
 
 
 class Outcome(StrEnum):
@@ -392,6 +405,8 @@ def decide_charge(
     if payment.outcome is Outcome.RELEASED or payment.kind == REFUND:
         raise PaymentRefused("the charge of this response was given back")
     more = max(0, charge.total - payment.price)
+    if more:
+        _check_deposit(record, record.accepted)
     if record.available < more:
         raise _insufficient(record, record.spent, more)
     if more:
@@ -479,11 +494,21 @@ def enter_chain(record: ChannelRecord, state: ChannelState, now: int) -> Channel
         record,
         chain=state,
         closes_begun=max(1, record.closes_begun) if is_back else record.closes_begun,
+        earlier=_earlier(record, state),
     )
     since = record.unsettled_since
     if since == 0 or state.settled > known.settled:
         since = now
     return replace(entered, unsettled_since=since if entered.unsettled else 0)
+
+
+def _earlier(record: ChannelRecord, state: ChannelState) -> tuple[tuple[int, bytes], ...]:
+    """The vouchers to keep when the chain says ``state``: also the best one before a top-up."""
+    is_topped_up = record.accepted <= record.chain.deposit < state.deposit
+    if not (is_topped_up and record.signature):
+        return record.earlier
+    lower = (one for one in record.earlier if one[0] < record.accepted)
+    return (*lower, (record.accepted, record.signature))[-EARLIER_MAX:]
 
 
 def begin_close(record: ChannelRecord, voucher: Voucher | None, now: int) -> ChannelRecord:
@@ -529,19 +554,26 @@ def _check_exists(record: ChannelRecord) -> None:
 
 
 def _with_voucher(record: ChannelRecord, voucher: Voucher, now: int) -> ChannelRecord:
-    promised, deposit = voucher.cumulative_amount, record.chain.deposit
-    if promised > deposit:
-        raise AmountExceedsDeposit(
-            f"the voucher promises {promised}, the channel holds {deposit}",
-            channelId=to_hex(record.channel_id),
-            deposit=str(deposit),
-        )
-    if record.signature and voucher.cumulative_amount <= record.accepted:
+    promised = voucher.cumulative_amount
+    if record.signature and promised <= record.accepted:
+        _check_deposit(record, record.accepted)
         return record
+    _check_deposit(record, promised)
     raised = record.with_books(promised, record.spent, voucher.signature)
     if record.unsettled_since == 0 and raised.unsettled:
         return replace(raised, unsettled_since=now)
     return raised
+
+
+def _check_deposit(record: ChannelRecord, promised: int) -> None:
+    """What was promised before may exceed the deposit too, once the chain took a top-up back."""
+    deposit = record.chain.deposit
+    if promised > deposit:
+        raise AmountExceedsDeposit(
+            f"{promised} is promised, the channel holds {deposit}",
+            channelId=to_hex(record.channel_id),
+            deposit=str(deposit),
+        )
 
 
 def _promised(record: ChannelRecord) -> int:

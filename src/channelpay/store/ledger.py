@@ -49,7 +49,7 @@ from channelpay.protocol.types import (
     ChannelStatus,
     Voucher,
 )
-from channelpay.store.amounts import amount, blob
+from channelpay.store.amounts import amount, blob, vouchers, vouchers_blob
 from channelpay.store.base import Answer, ChainView, StoredPayment, Totals
 from channelpay.store.journal import Journal
 from channelpay.store.rows import Rows
@@ -59,11 +59,12 @@ ROWS_MAX = 256
 KEPT_MAX = 20_000
 """Channels kept in memory, about 1 kB each; and entries, mostly smaller."""
 
-_RECORD_COLUMNS = (
+_NEW_COLUMNS = (
     "channel_id, payer, payee, token, authorized_signer, salt,"
     " status, deposit, settled, close_requested_at, accepted, spent, signature,"
     " closes_begun, unsettled_since, in_doubt"
 )
+_RECORD_COLUMNS = f"{_NEW_COLUMNS}, earlier"
 _PLAIN_COLUMNS = (
     "payment_id, channel_id, cumulative, price, resource, time, idempotency_key, outcome, attempts,"
     " undelivered"
@@ -83,12 +84,12 @@ _UPDATE_BOOKS = (
     " unsettled_since = ?, in_doubt = ? WHERE channel_id = ?"
 )
 _INSERT_CHANNEL = (
-    f"INSERT INTO channels ({_RECORD_COLUMNS}, seen_at_block)"
+    f"INSERT INTO channels ({_NEW_COLUMNS}, seen_at_block)"
     f" VALUES ({', '.join('?' * 17)}) ON CONFLICT DO NOTHING"
 )
 _UPDATE_CHAIN = (
     "UPDATE channels SET status = ?, deposit = ?, settled = ?, close_requested_at = ?,"
-    " seen_at_block = ? WHERE channel_id = ?"
+    " seen_at_block = ?, earlier = ? WHERE channel_id = ?"
 )
 _SELECT_BLOCK = "SELECT seen_at_block FROM channels WHERE channel_id = ?"
 # ROLLBACK: what fails ends the transaction anyway, so no page has to be kept as it was before.
@@ -305,7 +306,7 @@ class Ledger:
         if view.block < block and not rewound:
             return record
         entered = enter_chain(record, view.state, now)
-        state = (*_state_row(entered.chain), view.block)
+        state = (*_state_row(entered.chain), view.block, vouchers_blob(entered.earlier))
         self._connection.execute(_UPDATE_CHAIN, (*state, channel_id))
         return self._write_books(entered)
 
@@ -454,7 +455,7 @@ def _record(row: tuple[Any, ...]) -> ChannelRecord:
     state = ChannelState(
         ChannelStatus(status), amount(deposit), amount(settled), close_requested_at
     )
-    signature, closes_begun, unsettled_since, in_doubt = rest
+    signature, closes_begun, unsettled_since, in_doubt, earlier = rest
     return ChannelRecord(
         ChannelId(channel_id),
         channel,
@@ -465,6 +466,7 @@ def _record(row: tuple[Any, ...]) -> ChannelRecord:
         closes_begun,
         unsettled_since,
         bool(in_doubt),
+        vouchers(earlier),
     )
 
 

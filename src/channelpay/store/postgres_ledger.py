@@ -56,15 +56,17 @@ from channelpay.protocol.types import (
     ChannelStatus,
     Voucher,
 )
+from channelpay.store.amounts import vouchers, vouchers_blob
 from channelpay.store.base import Answer, ChainView, StoredPayment, Totals
 from channelpay.store.postgres_journal import Journal
 from channelpay.store.rows import Rows
 
-_RECORD_COLUMNS: LiteralString = (
+_NEW_COLUMNS: LiteralString = (
     "channel_id, payer, payee, token, authorized_signer, salt,"
     " status, deposit, settled, close_requested_at, accepted, spent, signature, closes_begun,"
     " unsettled_since, in_doubt"
 )
+_RECORD_COLUMNS: LiteralString = f"{_NEW_COLUMNS}, earlier"
 _PAYMENT_COLUMNS: LiteralString = (
     "payment_id, channel_id, cumulative, price, resource, time, idempotency_key, outcome, attempts,"
     " undelivered, kind, details, undo, refunded"
@@ -109,7 +111,7 @@ _SELECT_CURSOR: LiteralString = "SELECT position FROM channelpay_cursors WHERE n
 
 _BEGIN: LiteralString = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 _INSERT_CHANNELS: LiteralString = (
-    f"INSERT INTO channelpay_channels ({_RECORD_COLUMNS}, seen_at_block)"
+    f"INSERT INTO channelpay_channels ({_NEW_COLUMNS}, seen_at_block)"
     " SELECT * FROM unnest(%s::bytea[], %s::bytea[], %s::bytea[], %s::bytea[], %s::bytea[],"
     " %s::bytea[], %s::text[], %s::text[]::numeric[], %s::text[]::numeric[], %s::bigint[],"
     " %s::text[]::numeric[], %s::text[]::numeric[], %s::bytea[], %s::integer[], %s::bigint[],"
@@ -200,10 +202,10 @@ _UPDATE_BOOKS: LiteralString = (
 _UPDATE_CHAIN: LiteralString = (
     "UPDATE channelpay_channels AS old SET status = new.status, deposit = new.deposit,"
     " settled = new.settled, close_requested_at = new.close_requested_at,"
-    " seen_at_block = new.seen_at_block"
+    " seen_at_block = new.seen_at_block, earlier = new.earlier"
     " FROM unnest(%s::bytea[], %s::text[], %s::text[]::numeric[], %s::text[]::numeric[],"
-    " %s::bigint[], %s::bigint[])"
-    " AS new (channel_id, status, deposit, settled, close_requested_at, seen_at_block)"
+    " %s::bigint[], %s::bigint[], %s::bytea[])"
+    " AS new (channel_id, status, deposit, settled, close_requested_at, seen_at_block, earlier)"
     " WHERE old.channel_id = new.channel_id"
 )
 _UPSERT_CURSORS: LiteralString = (
@@ -326,7 +328,7 @@ class Books:
         self.added: dict[int, Payment] = {}
         self.updated: dict[int, Payment] = {}
         self.entries: dict[EntryKey, str] = {}
-        self.views: dict[ChannelId, ChainView] = {}
+        self.seen: dict[ChannelId, int] = {}
         self.cursors: dict[str, str] = {}
 
     def accept(self, orders: Sequence[Order]) -> list[Answer]:
@@ -384,7 +386,7 @@ class Books:
             return record
         entered = enter_chain(record, view.state, now)
         self._blocks[channel_id] = view.block
-        self.views[channel_id] = ChainView(entered.chain, view.block)
+        self.seen[channel_id] = view.block
         return self.change(entered)
 
     def _note(self, payment_id: int, payment: Payment) -> None:
@@ -483,8 +485,8 @@ def write(connection: Connection[Any], books: Books) -> None:
         _execute(connection, _INSERT_PAYMENTS, added)
         records = ((r.channel_id, *_books_row(r)) for r in books.records.values())
         _execute(connection, _UPDATE_BOOKS, records)
-        views = ((one, *_state_row(v.state), v.block) for one, v in books.views.items())
-        _execute(connection, _UPDATE_CHAIN, views)
+        seen = ((books.records[one], block) for one, block in books.seen.items())
+        _execute(connection, _UPDATE_CHAIN, (_chain_row(*one) for one in seen))
         entries = ((key.kind, key.name, text) for key, text in books.entries.items())
         _execute(connection, _UPDATE_ENTRIES, entries)
         _execute(connection, _DELETE_ENTRIES, ((key.kind, key.name) for key in books.unused))
@@ -584,6 +586,11 @@ def _state_row(state: ChannelState) -> _Row:
     return (state.status.value, *amounts, state.close_requested_at)
 
 
+def _chain_row(record: ChannelRecord, block: int) -> _Row:
+    state = _state_row(record.chain)
+    return (record.channel_id, *state, block, vouchers_blob(record.earlier))
+
+
 def _books_row(record: ChannelRecord) -> _Row:
     amounts = (str(record.accepted), str(record.spent))
     marks = (record.closes_begun, record.unsettled_since, record.in_doubt)
@@ -617,10 +624,11 @@ def _outcome_row(payment: Payment) -> _Row:
 
 def _record(row: _Row) -> ChannelRecord:
     channel_id, payer, payee, token, signer, salt, status, deposit, settled, *rest = row
-    close_requested_at, *books = rest
+    close_requested_at, *books, earlier = rest
     channel = Channel(Address(payer), Address(payee), Address(token), Address(signer), salt)
     state = ChannelState(ChannelStatus(status), deposit, settled, close_requested_at)
-    return ChannelRecord(ChannelId(channel_id), channel, state, *books)
+    read = (*books, vouchers(earlier))
+    return ChannelRecord(ChannelId(channel_id), channel, state, *read)
 
 
 def _payment(row: _Row) -> StoredPayment:

@@ -165,7 +165,14 @@ _THIRD: tuple[LiteralString, ...] = (
     """,
 )
 
-MIGRATIONS: tuple[tuple[LiteralString, ...], ...] = (_FIRST, _SECOND, _THIRD)
+_FOURTH: tuple[LiteralString, ...] = (
+    """
+    ALTER TABLE channelpay_channels
+        ADD COLUMN earlier bytea NOT NULL DEFAULT '' CHECK (length(earlier) % 81 = 0)
+    """,
+)
+
+MIGRATIONS: tuple[tuple[LiteralString, ...], ...] = (_FIRST, _SECOND, _THIRD, _FOURTH)
 """Step n brings books of version n to version n + 1 (table ``channelpay_version``, one row)."""
 
 _CREATE_VERSION = """

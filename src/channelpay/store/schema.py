@@ -155,7 +155,14 @@ _FOURTH = (
     """,
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD, _FOURTH)
+_FIFTH = (
+    """
+    ALTER TABLE channels ADD COLUMN
+        earlier BLOB NOT NULL DEFAULT x'' CHECK (length(earlier) % 81 = 0)
+    """,
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
 """Step n brings a file of version n to version n + 1 (``PRAGMA user_version``)."""
 
 
