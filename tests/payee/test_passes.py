@@ -34,6 +34,7 @@ pytestmark = pytest.mark.anyio
 SECRET = b"s" * 32
 PLACE = "/.well-known/channelpay"
 PLANS = [
+    PassPlan("safe", price="0.05", uses=3, paths="/p/**", proof=True),
     PassPlan("day", price="0.05", hours=24, paths="/p/**"),
     PassPlan("ten", price="0.05", uses=3, paths=["/p/**", "/error"], refund_days=7),
 ]
@@ -158,6 +159,39 @@ async def test_a_pass_that_counts_serves_exactly_what_was_bought_whatever_fails_
     assert seller.spent(channel) == PRICE + DEARER
 
 
+async def test_a_pass_with_proof_is_good_for_a_minute_without_its_owners_key(
+    seller: Shop, clock: Clock
+) -> None:
+    channel = await opened(seller)
+    got = await bought(seller, channel, "safe")
+    stolen = token_of(got)
+    assert (await show(seller, stolen, key="a")).status_code == 200
+    clock.turn_on(TURN_MS)
+
+    refused = await show(seller, stolen, key="b")
+    proof = proof_for(channel, got, refused)
+    mine = await show(seller, stolen, key="c", **proof)
+    replayed = await show(seller, stolen, key="d", **proof)
+
+    assert (refused.status_code, refused.json()["code"]) == (402, "pass-suspended")
+    assert mine.headers["payment-pass"].endswith(";left=1")
+    assert replayed.status_code == 402
+    assert (await show(seller, stolen, key="e")).status_code == 402
+    assert (await show(seller, token_of(mine), key="f")).status_code == 200
+    assert len([one for one in sold(seller, channel) if one.kind == "pass-use"]) == 3
+
+
+def proof_for(
+    channel: OpenChannel, bought: httpx2.Response, refused: httpx2.Response
+) -> dict[str, str]:
+    """The header of whoever has the channel's key."""
+    nonce, pass_id = (
+        bytes.fromhex(text[2:]) for text in (refused.json()["nonce"], bought.json()["pass"])
+    )
+    signed = channel.signer.sign(proof_place(channel.id, pass_id, nonce), 0)
+    return {"Payment-Pass-Proof": f"0x{signed.signature.hex()}"}
+
+
 async def test_a_copied_pass_is_suspended_and_only_its_owner_gets_it_back(
     seller: Shop, clock: Clock
 ) -> None:
@@ -178,13 +212,10 @@ async def test_a_copied_pass_is_suspended_and_only_its_owner_gets_it_back(
     refused = await show(seller, current)
     assert refused.json()["code"] == "pass-suspended"
 
-    nonce = bytes.fromhex(refused.json()["nonce"][2:])
-    pass_id = bytes.fromhex(got.json()["pass"][2:])
-    place = proof_place(channel.id, pass_id, nonce)
     forged = channel.signer.sign(ChannelId(os.urandom(32)), 0).signature
     bad = await show(seller, current, **{"Payment-Pass-Proof": f"0x{forged.hex()}"})
     assert bad.status_code == 402
-    proof = {"Payment-Pass-Proof": f"0x{channel.signer.sign(place, 0).signature.hex()}"}
+    proof = proof_for(channel, got, refused)
     back = await show(seller, current, **proof)
     assert back.status_code == 200
     fresh = token_of(back)

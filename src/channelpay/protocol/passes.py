@@ -5,7 +5,8 @@ names the pass and stands at a place in a row: ``serial`` counts up whenever a t
 than :data:`TURN_MS` is shown, and the answer has the next one. Whoever shows one that was replaced
 more than :data:`GRACE_MS` ago has a copy, or lost an answer: the pass is suspended until its owner
 signs a nonce with the key that signs the channel's vouchers. That begins a new ``line`` of
-serials, and tokens of older lines are worth nothing.
+serials, and tokens of older lines are worth nothing. A pass with ``proof`` has a new line whenever
+a token is due to be replaced, so a copy is good for :data:`TURN_MS` at most.
 
 Pure. Times are Unix milliseconds, amounts base units; 0 stands for no end.
 """
@@ -72,6 +73,7 @@ _NUMBERS = (
     "turned",
     "suspended",
     "valid",
+    "proof",
 )
 
 
@@ -190,7 +192,7 @@ class Seen(StrEnum):
 class Pass:
     """One pass in the payee's books: what was bought, and where its tokens are. ``uses`` is 0 where
     only time counts; ``turned`` is when the current serial began. ``suspended`` is since when, or
-    0; ``valid`` is 0 once its purchase was given back.
+    0; ``valid`` is 0 once its purchase was given back; ``proof`` is 1 where each turn needs one.
     """
 
     plan: str
@@ -211,6 +213,7 @@ class Pass:
     serial: int = 1
     suspended: int = 0
     valid: int = 1
+    proof: int = 0
 
     def current(self, pass_id: bytes) -> Token:
         """Its token."""
@@ -243,6 +246,8 @@ class Pass:
             raise PassSuspended("its owner has to prove itself: an old token of it was shown")
         if seen is Seen.BEFORE or now - self.turned < TURN_MS:
             return self
+        if self.proof:
+            raise PassSuspended("whoever shows this pass signs once a minute")
         return replace(self, serial=self.serial + 1, turned=now)
 
     def suspended_by(self, token: Token, now: int) -> Self:
@@ -311,6 +316,7 @@ class PassTerms:
     refund_days: int
     host: str
     now: int
+    proof: bool = False
 
     @property
     def keys(self) -> tuple[EntryKey, ...]:
@@ -345,6 +351,7 @@ class PassTerms:
             left=self.uses,
             refund_until=self.now + self.refund_days * 24 * _HOUR_MS if self.refund_days else 0,
             turned=self.now,
+            proof=int(self.proof),
         )
 
 

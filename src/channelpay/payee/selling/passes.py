@@ -40,7 +40,9 @@ class PassPlan:
 
 @dataclass(frozen=True, slots=True)
 class PassRow:
-    """A pass as a site sells it. ``renews``: a payer may have it bought again when it ends."""
+    """A pass as a site sells it. ``renews``: a payer may have it bought again when it ends;
+    ``proof``: whoever shows it signs once a minute.
+    """
 
     id: str
     label: str
@@ -50,6 +52,7 @@ class PassRow:
     paths: tuple[str, ...]
     refund_days: int
     renews: bool
+    proof: bool
     terms: str
 
     def covers(self, path: str) -> bool:
@@ -68,6 +71,7 @@ class PassRow:
             self.refund_days,
             host,
             now,
+            self.proof,
         )
 
 
@@ -104,13 +108,13 @@ def _row(number: int, plan: PassPlan, tokens: Sequence[Token]) -> PassRow:
     refund_days = _number(settings, "refund_days")
     if refund_days and not uses:
         raise settings.wrong("refund_days", "is for passes with uses: those left are refunded")
-    renews = settings.flag("renew")
+    renews, proof = settings.flag("renew"), settings.flag("proof")
     label = settings.text("label", "-", _LABEL)
     settings.end()
-    words = _words(length, uses, paths, refund_days, renews=renews)
+    words = _words(length, uses, paths, refund_days, renews=renews, proof=proof)
     label = words.partition(",")[0] if label == "-" else label
     terms = f"{' or '.join(one.format() for one in prices)} for a {words}"
-    return PassRow(name, label, prices, length, uses, paths, refund_days, renews, terms)
+    return PassRow(name, label, prices, length, uses, paths, refund_days, renews, proof, terms)
 
 
 def _is_pattern(text: str) -> bool:
@@ -135,7 +139,13 @@ def _length(settings: Settings) -> Length:
 
 
 def _words(
-    length: Length, uses: int, paths: Iterable[str], refund_days: int, *, renews: bool
+    length: Length,
+    uses: int,
+    paths: Iterable[str],
+    refund_days: int,
+    *,
+    renews: bool,
+    proof: bool,
 ) -> str:
     parts = [_counted(uses, "page")] if uses else []
     if length != Length():
@@ -143,7 +153,8 @@ def _words(
     words = f"pass {' '.join(parts)}, on {' '.join(paths)}"
     if refund_days:
         words += f"; what is not used comes back within {_counted(refund_days, 'day')}"
-    return words + ("; can renew itself, if you say so" if renews else "")
+    words += "; can renew itself, if you say so" if renews else ""
+    return words + ("; needs your key once a minute" if proof else "")
 
 
 def _duration(length: Length) -> str:
