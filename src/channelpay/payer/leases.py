@@ -8,30 +8,41 @@ import fcntl
 import math
 import os
 import secrets
+import weakref
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 
 class Lease:
-    """The place of one program among those that share the books ``books``. Threads may share it."""
+    """The place of one program among those that share the books ``books``. Threads may share it.
+    It ends with this object at the latest.
+    """
 
     def __init__(self, books: Path) -> None:
         self._folder = books.with_name(f"{books.name}-leases")
         self._lock = Lock()
-        self._file: int | None = None
+        self._held: weakref.finalize[Any, Lease] | None = None
         self._name = secrets.token_hex(8)
 
     @property
     def name(self) -> str:
         """By which others know it; from the first call on it is held."""
         with self._lock:
-            if self._file is None:
-                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                remove_unlocked(self._folder)
-            while self._file is None:  # Another program may have taken it for one that is over.
-                self._file = lock(self._folder / self._name)
+            if self._held is None:
+                self._hold()
         return self._name
+
+    def _hold(self) -> None:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        remove_unlocked(self._folder)
+        place = self._folder / self._name
+        file = None
+        while file is None:  # Another program may have taken it for one that is over.
+            file = lock(place)
+        self._held = weakref.finalize(self, _let_go, file, place, os.getpid())
+        self._held.atexit = False  # The system does it then.
 
     def is_over(self, name: str) -> bool:
         """Whether the program with this name is gone."""
@@ -49,9 +60,17 @@ class Lease:
     def end(self) -> None:
         """Give it up, and leave nothing behind."""
         with self._lock:
-            if self._file is not None:
-                unlock(self._file, self._folder / self._name)
-                self._file = None
+            if self._held is not None:
+                self._held()
+                self._held = None
+
+
+def _let_go(file: int, place: Path, owner: int) -> None:
+    """A copy of the ``owner`` (a process id) that a fork made leaves it alone."""
+    if os.getpid() == owner:
+        unlock(file, place)
+    else:
+        os.close(file)
 
 
 def lock(place: Path) -> int | None:
