@@ -69,12 +69,14 @@ POLL_SECONDS = 0.2
 REFUSALS = {
     "402 amount-exceeds-deposit",
     "402 too-few-confirmations",
+    "409 transaction-reverted",
     "410 channel-closing",
     "410 channel-finalized",
     "410 channel-not-found",
 }
 """What a payer may be told beside what it has to pay, where the chain took a deposit back or a
-close is under way: it waits, presents its deposit again or takes another channel.
+close is under way: it waits, presents its deposit again or takes another channel. An open that was
+mined may fail when a reorganisation puts it behind others.
 """
 
 
