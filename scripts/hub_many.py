@@ -124,8 +124,9 @@ class Service:
 class Network:
     """The network's home, its processes and those of its members."""
 
-    def __init__(self, furnished: FurnishedChain, folder: Path) -> None:
+    def __init__(self, furnished: FurnishedChain, folder: Path, store: str | None) -> None:
         self.folder = folder
+        self.books = store or f"sqlite:///{folder / 'home' / 'site' / 'books.sqlite3'}"
         self.furnished = furnished
         account = furnished.accounts[NETWORK_ACCOUNT]
         self.address = account.address
@@ -136,13 +137,10 @@ class Network:
             "CHANNELPAY_CONTRACT": to_hex(furnished.contract),
             "CHANNELPAY_ACCOUNT": "network",
             "CHANNELPAY_PASSWORD": PASSWORD,
+            "CHANNELPAY_STORE": self.books,
         }
         self._keep_key(account.private_key)
         self.receivers = {name: _receiver(name) for name in MEMBERS}
-
-    @property
-    def books(self) -> str:
-        return f"sqlite:///{self.folder / 'home' / 'site' / 'books.sqlite3'}"
 
     def lines(self, *arguments: str) -> list[Any]:
         """Run a command that has to succeed; its JSON, line by line."""
@@ -460,13 +458,20 @@ def running(network: Network) -> Iterator[tuple[list[Service], dict[str, str]]]:
 
 
 def run(
-    furnished: FurnishedChain, folder: Path, *, readers: int, sales: int, kills: int, every: int
+    furnished: FurnishedChain,
+    folder: Path,
+    *,
+    readers: int,
+    sales: int,
+    kills: int,
+    every: int,
+    store: str | None = None,
 ) -> Measured:
     """Found a network, sell, be killed, settle, pay out, and check everything."""
     connection = connect(furnished.rpc_url)
     bank = Sender(connection, Account.from_key(furnished.accounts[9].private_key))
     create(bank, payouts_creation())
-    network = Network(furnished, folder)
+    network = Network(furnished, folder, store)
     network.begin(every)
     people, opened_gas = open_channels(furnished, readers, 2 * -(-sales // readers) + 1)
     started = time.monotonic()
@@ -526,6 +531,7 @@ def main() -> None:
     parser.add_argument("--sales", type=int, default=20_000)
     parser.add_argument("--kills", type=int, default=24)
     parser.add_argument("--every", type=int, default=30, help="seconds between payouts")
+    parser.add_argument("--store", metavar="URL", help="empty books (default: an SQLite file)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, anvil_chain() as chain:
         show(run(furnish(chain), Path(folder), **vars(arguments)))

@@ -284,6 +284,8 @@ def concerns(test_file: str, contracts: set[str]) -> bool:
     """Whether a test file is about one of these contracts."""
     if test_file.startswith("test_splitter"):
         return any(name.startswith("RevenueSplitter") for name in contracts)
+    if test_file == "test_payouts.py":
+        return "Payouts" in contracts
     return "PaymentChannels" in contracts
 
 

@@ -23,7 +23,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from scripts.bench import accepts, core, paid, parts, passes, peers
+from scripts.bench import accepts, core, incentives, paid, parts, passes, peers
 from scripts.bench.disk import slow_disk
 from scripts.bench.figures import Findings
 from scripts.bench.page import page
@@ -101,6 +101,7 @@ def _findings(directory: Path, extent: Extent) -> Findings:
         _tell("one voucher")
         paid.measure(lab, directory / "paid", slow)
         _tell("paid requests")
+        incentives.measure(lab, directory / "incentives")
         passes.measure(lab, directory / "passes")
         parts.measure(lab, directory / "parts")
         peers.measure(lab, others, directory / "peers")

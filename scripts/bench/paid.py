@@ -8,6 +8,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from channelpay.payee.selling.incentives import Incentive
 from channelpay.store import open_store
 from scripts.bench.core import RAW_VERIFY, raw_calls, seconds_per_call
 from scripts.bench.database import Postgres, postgres, sqlite_url
@@ -133,10 +134,16 @@ def laboratory(extent: Extent) -> Iterator[Lab]:
 
 @contextmanager
 def site(
-    lab: Lab, url: str, workers: int, variables: Mapping[str, str], database: int | None = None
+    lab: Lab,
+    url: str,
+    workers: int,
+    variables: Mapping[str, str],
+    database: int | None = None,
+    incentives: Sequence[Incentive] = (),
 ) -> Iterator[Server]:
     """A site of so many worker processes over one store."""
-    with child(run_site, lab.place, url, workers, variables=variables) as running:
+    arguments = (lab.place, url, workers, incentives)
+    with child(run_site, *arguments, variables=variables) as running:
         yield Server(running.answer(), running.pid, database)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -16,6 +16,7 @@ from channelpay.payee import Payee, PaymentMiddleware, PriceRule
 from channelpay.payee.asgi import App, Receive, Scope, Send
 from channelpay.payee.chain_link import ChainLink
 from channelpay.payee.follower import Follower
+from channelpay.payee.selling.incentives import Incentive
 from channelpay.payee.server import Service, listen, serve
 from channelpay.payee.terms import ETHER, Terms
 from channelpay.protocol.keccak import keccak256
@@ -61,7 +62,7 @@ async def hello(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: AR
     await send({"type": "http.response.body", "body": BODY})
 
 
-def payee_of(place: Place, store: str) -> Payee:
+def payee_of(place: Place, store: str, incentives: Sequence[Incentive] = ()) -> Payee:
     """The payee of a one-page site."""
     return Payee.create(
         rpc=place.rpc_url,
@@ -69,6 +70,7 @@ def payee_of(place: Place, store: str) -> Payee:
         token="eth",  # noqa: S106  the currency
         payee=to_hex(PAYEE),
         prices=[PriceRule(PATH, PRICE_TEXT)],
+        incentives=incentives,
         store=store,
         challenge_secret=CHALLENGE_SECRET,
         watches=False,
@@ -89,14 +91,20 @@ def run_hello(pipe: Connection[Any, Any]) -> None:
     _run(pipe, lambda _: nullcontext(hello), workers=1)
 
 
-def run_site(pipe: Connection[Any, Any], place: Place, store: str, workers: int) -> None:
+def run_site(
+    pipe: Connection[Any, Any],
+    place: Place,
+    store: str,
+    workers: int,
+    incentives: Sequence[Incentive],
+) -> None:
     """The application behind a payee; sends where it listens."""
-    _run(pipe, lambda _: _site(place, store), workers)
+    _run(pipe, lambda _: _site(place, store, incentives), workers)
 
 
 @contextmanager
-def _site(place: Place, store: str) -> Iterator[App]:
-    with closing(payee_of(place, store)) as payee:
+def _site(place: Place, store: str, incentives: Sequence[Incentive]) -> Iterator[App]:
+    with closing(payee_of(place, store, incentives)) as payee:
         yield PaymentMiddleware(hello, payee)
 
 

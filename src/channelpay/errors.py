@@ -10,7 +10,9 @@ ChannelPayError
 │   └── UpgradeRefused               WebSockets are not passed on                     426
 ├── ConfigError                      a setting is missing or contradicts another exit 2
 ├── NotFound                         account, channel or file is not there       exit 5, 404
-│   └── NotGenuine                   another contract's code is at an address
+│   ├── NotGenuine                   another contract's code is at an address
+│   └── ReceiptNotFound              the channel bought nothing of the kind here
+│       └── ReceiptNotYet            … the response goes on                            409
 ├── NetworkError                     chain or site not reachable: retry later    exit 3, 503
 │   ├── WrongChain                   the node serves another chain than expected
 │   ├── NodesDisagree                two nodes say different hashes of an old block
@@ -52,7 +54,7 @@ ChannelPayError
     ├── CouponNotValid               no code of this site
     │   ├── CouponUsed               it was redeemed, or as often as one payer may
     │   └── CouponEnded              it is too old, or was revoked
-    ├── TooManyAttempts              one payer sent too many wrong codes              429
+    ├── TooManyAttempts              one payer asked in vain too often                429
     ├── ChannelNotFound              no such channel with this payee                  410
     ├── ChannelClosing               a close is requested                             410
     └── ChannelFinalized             the channel is closed for good                   410
@@ -165,6 +167,19 @@ class NotFound(ChannelPayError):
     title = "Not Found"
     status = 404
     exit_code = 5
+
+
+class ReceiptNotFound(NotFound):
+    code = "receipt-not-found"
+    title = "Receipt Not Found"
+    hint = "Check the Idempotency-Key, and whose channel it is. What was given back has none."
+
+
+class ReceiptNotYet(ReceiptNotFound):
+    code = "receipt-not-yet"
+    title = "No Receipt Yet"
+    hint = "Ask again when the response has ended: then it is known what it cost."
+    status = 409
 
 
 class NotGenuine(NotFound):
@@ -383,6 +398,12 @@ class InsufficientBalance(PaymentRefused):
     problem = PROBLEM_BASE + "session/insufficient-balance"
 
 
+class VoucherPublic(InsufficientBalance):
+    code = "voucher-public"
+    title = "Voucher Public"
+    hint = "Send Payment-Proof with it, or a voucher of at least requiredCumulative."
+
+
 class TooFewConfirmations(PaymentRefused):
     code = "too-few-confirmations"
     title = "Too Few Confirmations"
@@ -459,7 +480,7 @@ class CouponEnded(CouponNotValid):
 class TooManyAttempts(PaymentRefused):
     code = "too-many-attempts"
     title = "Too Many Attempts"
-    hint = "Wait an hour, then check the code and send it once more."
+    hint = "Wait an hour, then check what you send, and send it once more."
     status = 429
 
 

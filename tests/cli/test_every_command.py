@@ -18,6 +18,7 @@ SPENDING = {
     "channel top-up",
     "channel withdraw",
     "contract deploy",
+    "hub payout",
     "payee close",
     "payee settle",
 }

@@ -19,9 +19,11 @@ from scripts import build_contracts
 from tests.contracts.abi import Abi
 from tests.contracts.funding import Form, authorized_open, open_nonce
 from tests.contracts.funding import deploy_token as deploy_funding_token
+from tests.contracts.test_payouts import ANNA, BERT, pay, payouts, said
 from tests.contracts.test_splitter import AUTHOR, TRIO, new_splitter, releasable
 from tests.contracts.world import (
     GRACE_SECONDS,
+    UNLIMITED,
     Contract,
     Mock,
     Wallet,
@@ -29,6 +31,8 @@ from tests.contracts.world import (
     as_struct,
     reverts,
 )
+
+__all__ = ["payouts"]
 
 TRUE, FALSE, TWO = (number.to_bytes(32, "big") for number in (1, 0, 2))
 SHORT = bytes(31)
@@ -182,6 +186,20 @@ def test_a_share_whose_token_does_not_answer_true_is_kept(
 
     assert world.kept(token.address, world.payee.address) == 0
     assert world.kept(token.address, world.payer.address) == 40
+
+
+@pytest.mark.parametrize("data", [FALSE, TWO, SHORT], ids=["false", "two", "short"])
+def test_a_payout_whose_token_does_not_answer_true_is_skipped(
+    world: World, payouts: Contract, token: Contract, data: bytes
+) -> None:
+    """The answer for the row before is none for this one."""
+    world.send(world.payer, token, "approve", payouts.address, UNLIMITED)
+    answers(world, token, ANNA, TRUE)
+    answers(world, token, BERT, data)
+
+    pay(world, payouts, token.address, 0, [(ANNA, 60), (BERT, 40)])
+
+    assert said(world, payouts) == [(ANNA, 60, True), (BERT, 40, False)]
 
 
 @pytest.mark.parametrize("data", [TRUE, b""], ids=["true", "nothing"])

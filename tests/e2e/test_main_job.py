@@ -160,11 +160,13 @@ def test_a_program_pays_by_itself_within_its_limits(
     ):
         answers = [client.get(site.page(name)) for name in PAID_PAGES * 2]
         (entry,) = payer.channels()
+        foreseen = payer.foresee_close(entry.channel_id)
         closed = payer.close_channel(entry.channel_id)
 
     assert [answer.status_code for answer in answers] == [200] * 6
     assert len(closed.transaction_hash) == 32
     assert world.contract.state(entry.channel).settled == 6 * currency.price_units
+    assert foreseen.settled == 6 * currency.price_units
 
 
 def _until_finalized(world: World, reader: Person, opened: dict[str, str]) -> dict[str, str]:

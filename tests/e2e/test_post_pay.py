@@ -1,5 +1,6 @@
-"""A site that is paid after it was read, and its reader, each a process: what is owed, when it is
-paid, what both sides' statements say, and what reaches the chain.
+"""Sites whose price is paid, or known, after they were read, and their readers, each a process:
+what is owed, when it is paid, what both sides' statements and receipts say, and what reaches the
+chain.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from channelpay.protocol.receipts import SignedReceipt
-from tests.e2e.programs import REPOSITORY, Workplace, url_in
+from tests.e2e.programs import ENVIRONMENT, REPOSITORY, Workplace, url_in
 from tests.e2e.world import Person, World
 
 pytestmark = pytest.mark.parametrize("whole_chain", ["embedded"], indirect=True, scope="session")
@@ -89,3 +90,34 @@ def what_was_kept_is_a_proof(reader: Person, resource: str) -> None:
     signed = [one["kind"] for one in kept if one["signed"]]
     assert signed == ["tab", "tab", "tab", "sale", "tab"]
     assert (receipt.amount, receipt.resource) == (PRICE, resource)
+
+
+WORD = 10**14
+COUNTS = {"stream": 12, "body": 5, "whole": 12}
+
+
+def test_a_stream_and_a_body_by_the_word_are_proven_to_somebody_without_a_node(
+    world: World, reader: Person, workplace: Workplace
+) -> None:
+    variables = {**workplace.variables, "CHALLENGE_SECRET": "5a" * 32}
+    uvicorn = (ENVIRONMENT / "uvicorn", "--app-dir", REPOSITORY, "tests.e2e.stream_site:app")
+    limits = ("--max", "0.0001", "--max-cost", "0.01", "--deposit", "0.02")
+    auditor = world.person("auditor", 3)
+    with Workplace(workplace.folder, variables).serving(*uvicorn, "--port", "0") as line:
+        urls = [f"{url_in(line)}/{kind}/{count}" for kind, count in COUNTS.items()]
+        reader.do("pay", *urls, *limits, "--keep", "--json")
+        kept = reader.do("receipt", "list", "--json").result
+        reader.do("channel", "close", kept[0]["channelId"], "--json")
+        again = reader.do("receipt", "fetch", "1", "--json").output
+
+    costs = [str(count * WORD) for count in COUNTS.values()]
+    assert [one["cost"] for one in kept] == costs
+    assert [one["signed"] for one in kept] == [True] * 3
+    shown = [reader.do("receipt", "show", str(number), "--json").output for number in (1, 2, 3)]
+    assert shown[0] == again
+    for number, url in enumerate(urls):
+        file = world.homes / f"{number}.json"
+        file.write_text(shown[number])
+        proven = auditor.do("receipt", "verify", str(file), "--json").result
+        assert (proven["valid"], proven["resource"]) == (True, f"GET {url}")
+        assert proven["amount"] == costs[number]

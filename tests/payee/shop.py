@@ -77,10 +77,11 @@ class Application:
             raise RuntimeError("the application is broken")
         if path == "/silent":
             return
-        if path == "/slow":
+        if path.startswith("/slow"):
             self.slow_arrived.put_nowait(path)
             await self.go_on.wait()
         statuses = {"/error": 500, "/missing": 404, "/moved": 303, "/unchanged": 304}
+        statuses["/slow-error"] = 500
         headers = [(b"cache-control", b"public, max-age=60")]
         status = statuses.get(path, 200)
         await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -248,7 +249,7 @@ class Shop:
         """A channel that the shop knows."""
         channel = self.payer.open(deposit, **changes)
         response = await self.open(channel)
-        assert response.status_code == 200, response.text
+        assert response.is_success, response.text
         return channel
 
     def dump(self) -> object:

@@ -1,5 +1,5 @@
-"""Deals over random histories of sales and releases, decided as every store decides: what the
-ledger says was charged, earned and spent is what the accounts hold.
+"""Deals over random histories of sales that are delivered or not, decided as every store decides:
+what the ledger says was charged, earned and spent is what the accounts hold, and none ever owes.
 """
 
 from __future__ import annotations
@@ -7,18 +7,19 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
+from dataclasses import replace
 from typing import NamedTuple
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from channelpay.payee.prices import PriceRule, PriceTable
 from channelpay.payee.request import Request
-from channelpay.payee.selling.deal import Selling, Wish, given_key
+from channelpay.payee.selling.deal import Selling, Uncounted, Wish, given_key
+from channelpay.payee.selling.deliveries import Deliveries
 from channelpay.payee.selling.incentives import Incentive
 from channelpay.payee.terms import ETHER
-from channelpay.protocol.accounts import Account, account_key
-from channelpay.protocol.entries import decode_state
+from channelpay.protocol.accounts import NOT_YET, PENDING_MS, Account, Delivered, account_key
 from channelpay.protocol.rules import ChannelRecord, Outcome, Payment, Purchase
 from channelpay.protocol.types import (
     NATIVE,
@@ -58,13 +59,16 @@ SELLING = _selling()
 
 
 class Sale(NamedTuple):
-    """A channel buys; or, with ``released``, so many sales ago is given back."""
+    """A channel buys; or, with ``ended``, what was bought so many sales ago is ``delivered``, or
+    given back.
+    """
 
     channel: int
     list_price: int
     points: int
     referrer: int
-    released: int | None
+    ended: int | None
+    delivered: bool
 
 
 sales = st.builds(
@@ -74,6 +78,7 @@ sales = st.builds(
     st.sampled_from([0, 0, 5, 1000]),
     st.integers(0, 3),
     st.none() | st.integers(0, 5),
+    st.booleans(),
 )
 
 
@@ -85,6 +90,7 @@ class Books:
         records = [self._record(n) for n in range(len(PAYERS))]
         self.rows = Rows(itertools.count(1), records)
         self.sold: list[int] = []
+        self.deliveries = Deliveries()
         self._now = NOON
 
     def buy(self, sale: Sale) -> None:
@@ -93,19 +99,28 @@ class Books:
         payer = PAYERS[sale.channel]
         wish = Wish(sale.points, PAYERS[sale.referrer])
         deal = SELLING.deal(payer, NATIVE, self._now, wish)
+        known = self.deliveries.of(deal.account, self._now, taken=True)
+        deal = deal._replace(delivered=known)
         voucher = Voucher(record.channel_id, record.spent + sale.list_price, b"s" * 65)
         purchase = Purchase(
             voucher, sale.list_price, f"GET /{self._now}", self._now, str(self._now), terms=deal
         )
         (answer,) = self.rows.decide([purchase]).answers
+        if isinstance(answer, Uncounted):
+            purchase = replace(purchase, terms=deal.counted())
+            (answer,) = self.rows.decide([purchase]).answers
         assert isinstance(answer, Accepted)
         assert answer.payment_id is not None
         assert 0 <= answer.charged <= sale.list_price
         self.sold.append(answer.payment_id)
 
-    def release(self, ago: int) -> None:
+    def end(self, ago: int, *, delivered: bool) -> None:
         if ago < len(self.sold):
-            self.rows.release(self.sold.pop(-1 - ago), 1)
+            payment_id = self.sold.pop(-1 - ago)
+            if delivered:
+                self.deliveries.note(self.rows.payments[payment_id])
+            else:
+                self.rows.release(payment_id, 1)
 
     def charged(self, payer: Address) -> list[Payment]:
         ids = {one for one, other in zip(self.ids, PAYERS, strict=True) if other == payer}
@@ -113,12 +128,10 @@ class Books:
         return [p for p in payments if p.channel_id in ids and p.outcome is Outcome.CHARGED]
 
     def account(self, payer: Address) -> Account:
-        text = self.rows.entries.get(account_key(payer, NATIVE))
-        return Account.from_state(None if text is None else decode_state(text))
+        return Account.from_state(self.rows.entries.get(account_key(payer, NATIVE)))
 
     def given_today(self, name: str) -> int:
-        text = self.rows.entries.get(given_key(name))
-        given = 0 if text is None else decode_state(text)["given"]
+        given = self.rows.entries.get(given_key(name), {"given": 0})["given"]
         assert isinstance(given, int)
         return given
 
@@ -129,15 +142,18 @@ class Books:
         return ChannelRecord(self.ids[number], channel, state)
 
 
-@given(st.lists(sales, max_size=40))
-def test_the_accounts_hold_what_the_ledger_says(history: list[Sale]) -> None:
+@settings(max_examples=200)
+@given(st.lists(sales, max_size=40), st.integers(0, 2**40 - 1))
+def test_the_accounts_hold_what_the_ledger_says(history: list[Sale], delivered: int) -> None:
     books = Books()
 
     for sale in history:
-        if sale.released is None:
+        if sale.ended is None:
             books.buy(sale)
         else:
-            books.release(sale.released)
+            books.end(sale.ended, delivered=sale.delivered)
+    for number in range(len(books.sold)):
+        books.end(0, delivered=bool(delivered >> number & 1))
 
     free = Counter[str]()
     for payer in dict.fromkeys(PAYERS):
@@ -148,6 +164,7 @@ def test_the_accounts_hold_what_the_ledger_says(history: list[Sale]) -> None:
         free.update(name for name, _ in steps)
         assert (account.bought, account.paid) == (len(paid), sum(paid))
         assert account.in_month(202601) == (len(paid), sum(paid))
+        assert min(account.credit, account.points, account.counter("nth-free")) >= 0
         assert account.counter("first-free") == sum(n == "first-free" for n, _ in steps) <= FREE
         assert (
             account.points
@@ -174,3 +191,24 @@ def test_the_accounts_hold_what_the_ledger_says(history: list[Sale]) -> None:
 
 def _earned(told: list[dict[str, dict[str, str]]], what: str) -> int:
     return sum(int(one["earned"].get(what, "0")) for one in told)
+
+
+def test_a_delivery_is_known_once_and_for_as_long_as_its_sale_is_pending() -> None:
+    books = Books()
+    for _ in range(2):
+        books.buy(Sale(0, 100, 0, 0, None, delivered=False))
+    payment = books.rows.payments[2]
+    account = account_key(PAYERS[0], NATIVE)
+    known = Delivered(1, 100, payment.time)
+    late = payment.time + PENDING_MS + 1
+
+    for noted in (payment, replace(payment, attempts=2, undelivered=1)):
+        books.deliveries.note(noted)
+        assert books.deliveries.of(account, NOON, taken=False) == known
+        assert books.deliveries.of(account, NOON, taken=True) == known
+        assert books.deliveries.of(account, NOON, taken=True) is NOT_YET
+    for silent in (None, books.rows.payments[1], replace(payment, attempts=2)):
+        books.deliveries.note(silent)
+        assert books.deliveries.of(account, NOON, taken=True) is NOT_YET
+    books.deliveries.note(payment)
+    assert books.deliveries.of(account, late, taken=True) is NOT_YET

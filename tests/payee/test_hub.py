@@ -1,13 +1,15 @@
-"""A network of sites: what a member can do there and what not, that its splits add up, and that
-payouts go on where they were broken off.
+"""A network of sites, with its books in either store: what a member can do there and what not, that
+its splits add up, that payouts go on where they were broken off, and that restored books pay nobody
+twice.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +44,8 @@ from channelpay.payee.hub.members import (
     settings_of,
 )
 from channelpay.payee.hub.paymaster import Paymaster
-from channelpay.payee.hub.rounds import begin_round, rounds_of, shares_of
+from channelpay.payee.hub.recovery import recover_rounds
+from channelpay.payee.hub.rounds import begin_intervals, begin_round, rounds_of, shares_of
 from channelpay.payee.hub.service import HubService
 from channelpay.payee.hub.statements import Clerk, check_statement, read_statement
 from channelpay.payee.hub.wire import BODY_BYTES_MAX, SaleTicket
@@ -51,11 +54,15 @@ from channelpay.protocol.splits import NETWORK, Agreement, HubSettings, Share, s
 from channelpay.protocol.text import to_hex
 from channelpay.protocol.types import NATIVE, Address
 from channelpay.protocol.wire import VoucherPayload
-from channelpay.store import SqliteStore, Store
+from channelpay.store import Store, open_store
+from channelpay.store.backup import back_up
 from channelpay.testing import dev_accounts, serving_site
 from channelpay.testing.furnished import FurnishedChain
 from channelpay.testing.token import mint
 from tests.payee.shop import PRICE, OpenChannel, Payer, Shop, receipt_of, wait_for
+from tests.support.postgres import PostgresServer, postgres_server
+
+__all__ = ["postgres_server"]
 
 pytestmark = pytest.mark.anyio
 
@@ -83,7 +90,7 @@ class Network:
     def token(self) -> Address:
         return self.payee.terms.tokens[0].address
 
-    def site(self, name: str, **settings: Any) -> Shop:
+    def site(self, name: str, **settings: Any) -> Site:
         """The site of a member."""
         chosen: dict[str, Any] = {
             "prices": [PriceRule("/dear", "0.02"), PriceRule("/**", "0.01")],
@@ -92,7 +99,7 @@ class Network:
         }
         member = join_hub(self.url, self.keys[name], **(chosen | settings))
         self.stack.callback(member.close)
-        return Shop(member, self.folder / "books.sqlite3", self.payer)
+        return Site(member, self)
 
     def log(self, name: str) -> Path:
         return self.folder / f"{name}.jsonl"
@@ -122,10 +129,29 @@ class Network:
         return Erc20(self.payouts.connection, self.token).balance(self.addresses[name])
 
 
+class Site(Shop):
+    """A member's site: the books are the network's."""
+
+    def __init__(self, member: Payee, network: Network) -> None:
+        super().__init__(member, network.folder, network.payer)
+        self._store = network.store
+
+    def spent(self, channel: OpenChannel) -> int:
+        record = self._store.record(channel.id)
+        assert record is not None
+        return record.spent
+
+
 @contextmanager
-def opened_network(furnished: FurnishedChain, folder: Path, payer: Payer) -> Iterator[Network]:
+def opened_network(
+    furnished: FurnishedChain,
+    books: str,
+    folder: Path,
+    payer: Payer,
+    keys: dict[str, str] | None = None,
+) -> Iterator[Network]:
+    """A new network; with ``keys``, the one that is in the books."""
     account: LocalAccount = Account.from_key(furnished.accounts[2].private_key)
-    books = f"sqlite:///{folder / 'books.sqlite3'}"
     with ExitStack() as stack:
         payee = Payee.create(
             rpc=furnished.rpc_url,
@@ -136,12 +162,12 @@ def opened_network(furnished: FurnishedChain, folder: Path, payer: Payer) -> Ite
             account=account,
         )
         stack.callback(payee.close)
-        store = stack.enter_context(closing(SqliteStore(folder / "books.sqlite3")))
-        agreement = Agreement(AUTHOR_PART, 500, NETWORK_PART)
-        save_settings(store, HubSettings(agreement, {furnished.token: 100 * PRICE}))
-        names = (*SITES, "anna")
-        addresses = {name: Address(name.encode().rjust(20, b"\x77")) for name in names}
-        keys = {name: add_member(store, name, addresses[name]) for name in names}
+        store = stack.enter_context(closing(open_store(books)))
+        addresses = {name: Address(name.encode().rjust(20, b"\x77")) for name in (*SITES, "anna")}
+        if keys is None:
+            agreement = Agreement(AUTHOR_PART, 500, NETWORK_PART)
+            save_settings(store, HubSettings(agreement, {furnished.token: 100 * PRICE}))
+            keys = {name: add_member(store, name, one) for name, one in addresses.items()}
         clerk = Clerk(payee.terms.deployment, account, SECRET)
         service = HubService(payee, store, SECRET, clerk)
         url = stack.enter_context(serving_site(service))
@@ -157,10 +183,22 @@ def with_payouts(furnished: FurnishedChain) -> FurnishedChain:
     return furnished
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def new_books(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]:
+    """Gives the URL of other empty books whenever it is called."""
+    if request.param == "postgres":
+        server: PostgresServer = request.getfixturevalue("postgres_server")
+        return server.new_books
+    numbers = count()
+    return lambda: f"sqlite:///{tmp_path / f'books-{next(numbers)}.sqlite3'}"
+
+
 @pytest.fixture
-def network(with_payouts: FurnishedChain, payer: Payer, tmp_path: Path) -> Iterator[Network]:
+def network(
+    with_payouts: FurnishedChain, payer: Payer, tmp_path: Path, new_books: Callable[[], str]
+) -> Iterator[Network]:
     snapshot = with_payouts.chain.snapshot()
-    with opened_network(with_payouts, tmp_path, payer) as opened:
+    with opened_network(with_payouts, new_books(), tmp_path, payer) as opened:
         yield opened
     with_payouts.chain.revert(snapshot)
 
@@ -367,10 +405,10 @@ async def test_a_removed_member_sells_nothing_and_is_still_paid(network: Network
 
 
 async def test_the_books_and_the_statements_hold_no_key(network: Network) -> None:
-    kept = (network.folder / "books.sqlite3").read_bytes()
-    kept += (network.folder / "books.sqlite3-wal").read_bytes()
+    kept = [network.store.entries(kind) for kind in ("hub", "member", "share")]
 
-    assert network.keys["herald"].encode() not in kept
+    assert to_hex(network.addresses["herald"])[2:] in str(kept)
+    assert network.keys["herald"] not in f"{kept} {network.statement('herald')}"
 
 
 BAD_SALES: list[dict[str, Any]] = [
@@ -554,17 +592,227 @@ async def test_no_round_begins_that_the_account_cannot_pay(network: Network) -> 
     assert len(network.paymaster().pay(network.token)) == 1
 
 
-async def test_older_books_pay_nobody(network: Network, tmp_path: Path) -> None:
+async def test_the_first_payout_waits_for_its_interval(network: Network) -> None:
+    await earned(network)
+    settings = settings_of(network.store)
+    hour = replace(settings, every_seconds=3_600)
+    begin_intervals(network.store, [*settings.caps], 1_000_000)
+    begin_intervals(network.store, [*settings.caps], 2_000_000)
+
+    def due_at(seconds: float) -> list[Address]:
+        sender = TransactionSender(network.payouts.connection, network.account, network.store)
+        return Paymaster(network.store, sender, now=lambda: seconds).due(hour)
+
+    assert (due_at(1_000 + 3_599), due_at(1_000 + 3_600)) == ([], [network.token])
+
+
+async def test_what_a_payout_would_do_is_known_before(network: Network) -> None:
+    await earned(network)
+    paymaster = network.paymaster()
+
+    planned = paymaster.plan(network.token)
+    tried = paymaster.trials(planned)
+
+    assert [one.purpose for one in tried] == ["approve", "payout"]
+    assert [one.was_tried for one in tried] == [True, False]
+    assert list(rounds_of(network.store)) == []
+    (ended,) = paymaster.pay(network.token)
+    assert [(row.name, row.amount) for row in planned[0].rows] == [
+        (row.name, row.amount) for row in ended.rows
+    ]
+    used = network.payouts.connection.receipt(ended.transaction_hash)
+    assert used is not None
+    assert used.gas_used < 2 * tried[1].trial.gas
+    assert (paymaster.plan(network.token), paymaster.trials([])) == ([], [])
+
+
+async def test_of_several_payouts_the_one_that_is_under_way_comes_first(network: Network) -> None:
+    channel = await earned(network)
+    network.paymaster().pay(network.token)
+    site = network.site("herald")
+    assert (await site.pay(channel, 5 * PRICE)).status_code == 200
+    begun = begin_round(network.store, network.token, ["herald"], 0, 0)
+    assert (await site.pay(channel, 6 * PRICE)).status_code == 200
+
+    planned = network.paymaster().plan(network.token)
+
+    assert [(one.number, one.total) for one in planned] == [(1, 9_700), (2, 9_700)]
+    assert planned[0] == begun
+    tried = network.paymaster().trials(planned)
+    assert [(one.purpose, one.was_tried) for one in tried] == [("payout", True), ("payout", False)]
+
+
+# Restored books
+
+
+@pytest.fixture
+def older(network: Network, new_books: Callable[[], str]) -> Iterator[Store]:
+    """Books that know the members and settings of the network, and nothing that was sold."""
+    with closing(open_store(new_books())) as store:
+        for kind in ("hub", "member"):
+            known = dict(network.store.entries(kind))
+            store.change_entries([*known], lambda _, known=known: known).result()  # type: ignore[misc]
+        yield store
+
+
+def owe(store: Store, token: Address, **amounts: int) -> None:
+    keys = {share_key(token, name): amount for name, amount in amounts.items()}
+    states = {key: Share(earned=amount).to_state() for key, amount in keys.items()}
+    store.change_entries([*keys], lambda _: states).result()
+
+
+def paymaster_of(network: Network, store: Store) -> Paymaster:
+    return Paymaster(store, TransactionSender(network.payouts.connection, network.account, store))
+
+
+async def test_older_books_pay_nobody_until_they_know_what_was_paid(
+    network: Network, older: Store
+) -> None:
     await earned(network)
     network.paymaster().pay(network.token)
-    with closing(SqliteStore(tmp_path / "older.sqlite3")) as older:
-        add_member(older, "herald", network.addresses["herald"])
-        key = share_key(network.token, "herald")
-        older.change_entries([key], lambda _: {key: Share(earned=100).to_state()}).result()
-        sender = TransactionSender(network.payouts.connection, network.account, older)
+    owe(older, network.token, herald=10_000, tribune=20_000)
+    with pytest.raises(ConfigError, match="the chain has 1 rounds") as refused:
+        paymaster_of(network, older).pay(network.token)
+    assert "channelpay hub recover" in refused.value.hint
 
-        with pytest.raises(ConfigError, match="the chain has 1 rounds"):
-            Paymaster(older, sender).pay(network.token)
+    taken = recover_rounds(older, network.payouts, _address_of(network))
+
+    assert [{row.name: row.lost for row in one.rows} for one in taken] == [
+        {"herald": 7_400, "tribune": 0, "anna": 2_000}
+    ]
+    owed = {name: one.outstanding for name, one in shares_of(older, network.token).items()}
+    assert owed == {"herald": 0, "tribune": 600, "anna": 0}
+    assert recover_rounds(older, network.payouts, _address_of(network)) == []
+    assert [one.total for one in paymaster_of(network, older).pay(network.token)] == [600]
+    assert network.held_by("herald") == EARNED["herald"]
+
+
+async def test_a_round_that_only_the_older_books_began_gives_way_to_the_chains(
+    network: Network, older: Store
+) -> None:
+    await earned(network)
+    network.paymaster().pay(network.token)
+    owe(older, network.token, gazette=50, herald=30_000)
+    assert begin_round(older, network.token, ["gazette", "herald"], 0, 0) is not None
+    with pytest.raises(ConfigError, match="other payments") as refused:
+        paymaster_of(network, older).pay(network.token)
+    assert "channelpay hub recover" in refused.value.hint
+
+    recover_rounds(older, network.payouts, _address_of(network), from_block=0)
+
+    shares = shares_of(older, network.token)
+    assert {name: one.moving for name, one in shares.items()} == dict.fromkeys(shares, 0)
+    assert (shares["gazette"].payable, shares["herald"].payable) == (50, 30_000 - EARNED["herald"])
+
+
+async def test_a_round_of_the_older_books_that_was_paid_ends(
+    network: Network, older: Store
+) -> None:
+    owe(network.store, network.token, herald=700)
+    owe(older, network.token, herald=700)
+    assert begin_round(older, network.token, ["herald"], 0, 0) is not None
+    network.paymaster().pay(network.token)
+
+    (taken,) = recover_rounds(older, network.payouts, _address_of(network))
+
+    assert (taken.is_ended, [row.lost for row in taken.rows]) == (True, [0])
+    assert shares_of(older, network.token)["herald"] == Share(earned=700, paid=700)
+
+
+async def test_members_with_one_address_are_not_taken_for_each_other(
+    network: Network, older: Store
+) -> None:
+    for store in (network.store, older):
+        move_member(store, "tribune", network.addresses["herald"], [network.token])
+        owe(store, network.token, herald=100, tribune=300)
+    network.paymaster().pay(network.token)
+
+    recover_rounds(older, network.payouts, _address_of(network))
+
+    assert paymaster_of(network, older).pay(network.token) == []
+    assert network.held_by("herald") == 400
+
+
+async def test_who_was_skipped_since_the_copy_is_owed_it_still(
+    network: Network, older: Store
+) -> None:
+    refusing = _refusing(network.payouts.connection)
+    for store in (network.store, older):
+        move_member(store, "anna", refusing, [NATIVE])
+    owe(network.store, NATIVE, anna=1_000)
+    network.paymaster().pay(NATIVE)
+
+    recover_rounds(older, network.payouts, _address_of(network))
+
+    share = shares_of(older, NATIVE)["anna"]
+    assert (share.outstanding, share.payable, share.held) == (1_000, 0, 1)
+
+
+async def test_who_was_paid_and_is_no_member_has_to_be_named_first(
+    network: Network, older: Store
+) -> None:
+    owe(network.store, network.token, herald=100)
+    network.paymaster().pay(network.token)
+    move_member(older, "herald", Address(b"\x01" * 20), [network.token])
+
+    with pytest.raises(ConfigError, match="no member's address"):
+        recover_rounds(older, network.payouts, _address_of(network))
+    assert list(rounds_of(older)) == []
+
+    move_member(older, "herald", network.addresses["herald"], [network.token])
+    assert len(recover_rounds(older, network.payouts, _address_of(network))) == 1
+
+
+async def test_only_what_is_confirmed_and_was_looked_for_is_taken_in(
+    network: Network, older: Store
+) -> None:
+    owe(network.store, network.token, herald=100)
+    network.paymaster().pay(network.token)
+    network_address, head = _address_of(network), network.payouts.connection.latest_block().number
+
+    assert recover_rounds(older, network.payouts, network_address, confirmations=2) == []
+    with pytest.raises(ConfigError, match="earlier than was looked for"):
+        recover_rounds(older, network.payouts, network_address, from_block=head + 1)
+
+
+async def test_a_network_goes_on_with_a_copy_and_no_statement_contradicts_the_chain(
+    with_payouts: FurnishedChain, payer: Payer, tmp_path: Path
+) -> None:
+    snapshot = with_payouts.chain.snapshot()
+    books, copy = (tmp_path / f"{name}.sqlite3" for name in ("books", "copy"))
+    with opened_network(with_payouts, f"sqlite:///{books}", tmp_path, payer) as network:
+        channel = await earned(network)
+        back_up(books, copy)
+        herald = network.site("herald")
+        lost = _sale(
+            network, "herald", herald.header(VoucherPayload(channel.sign(5 * PRICE))), PRICE
+        ).json()
+        network.paymaster().pay(network.token)
+        keys = network.keys
+
+    with opened_network(with_payouts, f"sqlite:///{copy}", tmp_path, payer, keys) as network:
+        recover_rounds(network.store, network.payouts, _address_of(network))
+        herald = network.site("herald")
+        sold = _sale(
+            network, "herald", herald.header(VoucherPayload(channel.sign(6 * PRICE))), PRICE
+        ).json()
+        stale = network.ask("/v1/releases", keys["herald"], sale=lost["sale"])
+        said = network.statement("herald")
+
+        assert sold["id"] != lost["id"]
+        assert stale.status_code == 400
+        checked = check_statement(said, _address_of(network), network.payouts)
+        assert (checked.paid, checked.owed) == (EARNED["herald"] + 9_700, 9_700)
+        assert [one["role"] for one in said["sales"]] == [
+            "publisher",
+            "publisher",
+            "publisher",
+            "lost",
+        ]
+        with pytest.raises(StatementContradicted, match="missing"):
+            check_statement(said, _address_of(network), network.payouts, [lost])
+        assert [one.total for one in network.paymaster().pay(network.token)] == [9_700]
+    with_payouts.chain.revert(snapshot)
 
 
 # Statements

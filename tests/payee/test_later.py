@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import httpx2
 import pytest
@@ -19,7 +20,8 @@ from channelpay.payee.selling.receipts import make_receipt_key, read_receipt_key
 from channelpay.payee.selling.tabs import credit_of
 from channelpay.payee.terms import ETHER
 from channelpay.protocol.receipts import ASKING_HEADER, HEADER, SIGNED, SignedReceipt
-from channelpay.protocol.tabs import ACCEPTED, TAB, Tab, TabKeys, TabNote
+from channelpay.protocol.rules import Order, Outcome
+from channelpay.protocol.tabs import ACCEPTED, PAYMENT, TAB, PaysTab, Tab, TabKeys, TabNote
 from channelpay.protocol.tabs import HEADER as TAB_HEADER
 from channelpay.protocol.text import to_hex
 from channelpay.protocol.types import Address
@@ -101,6 +103,50 @@ async def test_a_head_pays_what_is_owed_and_says_what_is_left(open_shop: Open) -
 
     assert (note_of(asked).owed, note_of(paid).owed) == (3 * PRICE, PRICE)
     assert (shop.spent(channel), note_of(paid).limit) == (2 * PRICE, 6 * PRICE)
+
+
+@pytest.mark.parametrize("path", ["/page", "/missing", "/error"])
+async def test_what_paid_a_tab_stays_whatever_the_application_makes_of_the_head(
+    open_shop: Open, path: str
+) -> None:
+    """As with a framework that answers 405 where only GET has a handler."""
+    shop = open_shop()
+    channel = await shop.opened()
+    for _ in range(3):
+        await shop.pay(channel, 0, **AGREES)
+
+    paid = await shop.pay(channel, 3 * PRICE, path, method="HEAD")
+
+    assert (paid.status_code, note_of(paid).owed) == (204, 0)
+    assert [(one.kind, one.outcome) for one in shop.payments(channel)][-1] == (
+        PAYMENT,
+        Outcome.CHARGED,
+    )
+    assert (shop.spent(channel), tab_of(shop, channel).on_time) == (3 * PRICE, 3 * PRICE)
+
+
+async def test_a_client_that_hangs_up_takes_no_payment_of_its_tab_back(open_shop: Open) -> None:
+    shop = open_shop()
+    channel = await shop.opened()
+    await shop.pay(channel, 0, **AGREES)
+    store = shop.payee.register._store
+    accept = store.accept
+
+    def accept_and_hang_up(orders: Sequence[Order]) -> Any:
+        if any(isinstance(one.terms, PaysTab) for one in orders):
+            paying.cancel()
+        return accept(orders)
+
+    with patch.object(store, "accept", accept_and_hang_up):
+        paying = asyncio.ensure_future(shop.pay(channel, PRICE, method="HEAD"))
+        with pytest.raises(asyncio.CancelledError):
+            await paying
+    # What is handed in after that is decided after it, and after what it would give back.
+    for _ in range(2):
+        await shop.pay(channel, PRICE, method="HEAD")
+
+    kinds = [(one.kind, one.outcome) for one in shop.payments(channel)]
+    assert kinds == [(TAB, Outcome.CHARGED), (PAYMENT, Outcome.CHARGED)]
 
 
 async def test_requests_at_once_get_no_more_than_the_limit(open_shop: Open) -> None:

@@ -133,7 +133,9 @@ async def test_what_was_not_delivered_is_given_back_with_all_it_changed(open_sho
     failed = await shop.pay(channel, 3 * PRICE, "/error", **{"Payment-Points": "10"})
 
     assert failed.status_code == 500
-    assert account(shop, channel.channel.payer) == before
+    after = account(shop, channel.channel.payer)
+    assert (after.pending, after.pending_paid) == (0, 0)
+    assert after._replace(pending=1, pending_paid=PRICE, last_sale=before.last_sale) == before
     assert shop.spent(channel) == PRICE
     assert await buy(shop, channel) == PRICE - before.credit
 
@@ -261,6 +263,71 @@ async def test_a_reward_goes_back_with_a_sale_that_failed(
     assert account(shop, old.channel.payer).credit == 4_000
 
 
+@pytest.mark.parametrize(
+    "incentive",
+    [
+        CASH_BACK,
+        POINTS,
+        Incentive("nth-free", every=4),
+        Incentive("volume", tiers=[{"count": 4, "percent": 50}]),
+    ],
+    ids=lambda one: one.kind,
+)
+async def test_what_is_not_delivered_yet_earned_nothing_that_can_be_spent(
+    open_shop: Open, incentive: Incentive
+) -> None:
+    shop = open_shop(incentive)
+    channel = await shop.opened()
+    slow = [
+        asyncio.ensure_future(shop.pay(channel, n * PRICE, "/slow-error")) for n in range(1, 12)
+    ]
+    for _ in slow:
+        await shop.application.slow_arrived.get()
+
+    meanwhile = await buy(shop, channel, **{"Payment-Points": "10"})
+    shop.application.go_on.set()
+    failed = await asyncio.gather(*slow)
+
+    assert (meanwhile, {one.status_code for one in failed}) == (PRICE, {500})
+    assert shop.spent(channel) == PRICE
+    own = account(shop, channel.channel.payer)
+    assert min(own.credit, own.points, own.pending, own.pending_paid) >= 0
+
+
+async def test_a_reward_can_be_spent_once_what_it_is_for_was_delivered(
+    open_shop: Open, furnished: FurnishedChain
+) -> None:
+    shop = open_shop(Incentive("referral", reward="0.004", deposit_min="0", day_max=1))
+    old = await shop.opened()
+    await buy(shop, old)
+    link = f"ref={to_hex(old.channel.payer)}"
+    shop.payer = Payer(furnished, 3)
+    new = await shop.opened()
+    slow = asyncio.ensure_future(shop.pay(new, PRICE, f"/slow-error?{link}"))
+    await shop.application.slow_arrived.get()
+
+    meanwhile = await buy(shop, old)
+    shop.application.go_on.set()
+    await slow
+
+    assert (meanwhile, account(shop, old.channel.payer).credit) == (PRICE, 0)
+    assert await buy(shop, new, f"/page?{link}") == PRICE
+    assert await buy(shop, old) == PRICE - 4_000
+
+
+async def test_what_a_refused_request_knew_of_deliveries_is_not_lost(open_shop: Open) -> None:
+    shop = open_shop(CASH_BACK)
+    channel = await shop.opened()
+    await buy(shop, channel)
+
+    refused = await shop.pay(channel, PRICE)
+    again = [await shop.pay(channel, 2 * PRICE, key="again") for _ in range(2)]
+
+    assert (refused.status_code, [one.status_code for one in again]) == (402, [200, 200])
+    assert note_of(again[0]).amount == PRICE - PRICE // 10
+    assert await buy(shop, channel) == PRICE - (PRICE - PRICE // 10) // 10
+
+
 async def test_a_head_tells_the_own_price_and_changes_nothing(open_shop: Open) -> None:
     shop = open_shop(CASH_BACK, Incentive("nth-free", every=3))
     channel = await shop.opened()
@@ -297,7 +364,7 @@ async def test_a_site_without_incentives_keeps_no_accounts(shop: Shop) -> None:
     assert receipt_of(response).price is None
     assert account(shop, channel.channel.payer) == Account()
     (payment,) = shop.payments(channel)
-    assert (payment.sold.details, payment.sold.undo) == ("", ())
+    assert (payment.sold.details, payment.sold.undo_text) == ("", "")
 
 
 async def test_the_402_lists_what_is_offered(open_shop: Open) -> None:

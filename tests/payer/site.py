@@ -25,6 +25,8 @@ from channelpay.payer.session import PaymentSession
 from channelpay.payer.state import PayerState
 from channelpay.payer.steps import Add, Answer, Open, Send, Step, Wait
 from channelpay.protocol.eip712 import VoucherHasher, VoucherSigner
+from channelpay.protocol.proofs import HEADER as PROOF
+from channelpay.protocol.proofs import proof_place
 from channelpay.protocol.rules import (
     ChannelRecord,
     Charge,
@@ -32,6 +34,7 @@ from channelpay.protocol.rules import (
     Purchase,
     decide,
     decide_charge,
+    enter_chain,
     release,
 )
 from channelpay.protocol.types import (
@@ -43,6 +46,7 @@ from channelpay.protocol.types import (
     ChannelState,
     ChannelStatus,
     Deployment,
+    Voucher,
 )
 from channelpay.protocol.wire import (
     ChallengeIssuer,
@@ -55,8 +59,9 @@ from channelpay.protocol.wire import (
 )
 
 KEY = bytes(31) + b"\x01"
-PAYEE = Address(b"\xee" * 20)
 DEPLOYMENT = Deployment(31337, Address(b"\xcc" * 20))
+PAYEE_KEY = bytes(31) + b"\x02"
+PAYEE = VoucherSigner(DEPLOYMENT, PAYEE_KEY).address
 URL = "https://site.example/page"
 NOW = 1_800_000_000.0
 
@@ -167,7 +172,15 @@ class Site:
             key = step.headers["Idempotency-Key"]
         decision = decide(
             record,
-            Purchase(voucher, price, url, int(NOW * 1000), key or None, self.metered),
+            Purchase(
+                voucher,
+                price,
+                url,
+                int(NOW * 1000),
+                key or None,
+                self.metered,
+                is_proven=self._is_proven(step, record, credential),
+            ),
             self.payments.get((channel_id, key)),
         )
         self.records[channel_id] = decision.record
@@ -180,6 +193,20 @@ class Site:
         receipt = self.receipt(channel_id).to_header()
         media_type = None if step.bare else self.media_type
         return Answer(200, url, receipt=receipt, media_type=media_type)
+
+    def _is_proven(self, step: Send, record: ChannelRecord, credential: Credential) -> bool:
+        if PROOF not in step.headers:
+            return False
+        place = proof_place(record.channel_id, credential.challenge.id)
+        proof = bytes.fromhex(step.headers[PROOF][2:])
+        self.hasher.check(Voucher(place, 0, proof), record.channel.signer)
+        return True
+
+    def settle(self) -> None:
+        """Take all that was promised: the vouchers of all channels are on the chain."""
+        for channel_id, record in self.records.items():
+            state = replace(record.chain, settled=record.accepted)
+            self.records[channel_id] = enter_chain(record, state, int(NOW * 1000))
 
     def receipt(self, channel_id: ChannelId) -> Receipt:
         record = self.records[channel_id]
@@ -249,7 +276,8 @@ class Ground:
 
     def _sign(self, entry: PayerChannel, amount: int) -> Any:
         assert entry.deployment == DEPLOYMENT
-        self.signed.append((entry.channel_id, amount))
+        if entry.channel.id(entry.deployment) == entry.channel_id:  # Else it proves the key.
+            self.signed.append((entry.channel_id, amount))
         return self.signer.sign(entry.channel_id, amount)
 
     def session(self, url: str = URL, **changes: Any) -> PaymentSession:

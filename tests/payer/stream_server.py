@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from channelpay.payer.steps import Answer, Send
+from channelpay.protocol.passes import PLACE
 from channelpay.protocol.sse import NeedVoucher
+from channelpay.protocol.types import ChannelId
 from channelpay.protocol.wire import Credential, OpenPayload, VoucherPayload
 from tests.payer.selling import Selling
 from tests.payer.site import Site
 
 PAUSE_SECONDS = 20.0
+Reply = tuple[int, Mapping[str, str], bytes]
 _OURS = {"Authorization", "Idempotency-Key"}
 
 
 class StreamServer(ThreadingHTTPServer):
     """Sells ``amounts`` as a stream; ``extra`` is sent before it, and ``cut`` ends it after so many
-    events. While ``goes_on`` is not set, a voucher changes nothing.
+    events. While ``goes_on`` is not set, a voucher changes nothing. ``ask_receipt`` answers who
+    asks for a receipt: with a status, headers and a body.
     """
 
     daemon_threads = True
@@ -35,6 +39,7 @@ class StreamServer(ThreadingHTTPServer):
         self.released = threading.Event()
         self.goes_on = True
         self.lost_vouchers = 0
+        self.ask_receipt: Callable[[ChannelId, str], Reply] = lambda *_: (404, {}, b"")
         self.changed = threading.Condition()
         self.requests: list[tuple[str, int, dict[str, str], bytes]] = []
         self.url = f"http://127.0.0.1:{self.server_address[1]}/stream"
@@ -69,7 +74,18 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._stream(answer)
 
-    do_POST = do_GET  # noqa: N815  the name that the library calls
+    def do_POST(self) -> None:
+        if not self.path.startswith(PLACE):
+            self.do_GET()
+            return
+        self._note_request()
+        channel_id = ChannelId(bytes.fromhex(self.path.rpartition("/0x")[2]))
+        status, headers, body = self.server.ask_receipt(channel_id, self.headers["Idempotency-Key"])
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
 
     def do_HEAD(self) -> None:
         if self.server.lost_vouchers > 0:
@@ -87,11 +103,14 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Nothing: the test's output is its own."""
 
-    def _answer(self, *, bare: bool) -> Answer:
+    def _note_request(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
         headers = {name.lower(): value for name, value in self.headers.items()}
+        self.server.requests.append((self.command, self.client_address[1], headers, body))
+
+    def _answer(self, *, bare: bool) -> Answer:
+        self._note_request()
         with self.server.changed:
-            self.server.requests.append((self.command, self.client_address[1], headers, body))
             ours = {name: self.headers[name] for name in _OURS if name in self.headers}
             return self.server.site.answer(self.server.url, Send(ours, bare=bare))
 

@@ -12,15 +12,16 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from channelpay.errors import BudgetExceeded, ConfigError
-from channelpay.payer.budgets import SECONDS_OF_DAY, Budget, LimitKind, Purse, Question
+from channelpay.payer.budgets import Budget, LimitKind, Purse, Question
 from channelpay.payer.limits import Limits
 from channelpay.payer.offers import Allowed
 from channelpay.payer.records import PayerChannel, Reservation
+from channelpay.payer.spending import SECONDS_OF_DAY
 from channelpay.payer.state import PayerState
 from channelpay.payer.steps import Answer
 from channelpay.protocol.eip712 import VoucherSigner
@@ -335,6 +336,65 @@ def test_leave_for_a_day_is_for_one_origin_up_to_that_price(ground: Ground) -> N
         assert not other.is_allowed_today(ground.payer, elsewhere)
         ground.clock.now += SECONDS_OF_DAY
         assert not other.is_allowed_today(ground.payer, question)
+
+
+def is_bought(ground: Ground, price: int, budget: Budget) -> bool:
+    (entry,) = ground.state.channels(ground.payer)
+    try:
+        held = ground.state.reserve(entry.channel_id, price, SIGN, budget=budget)
+    except BudgetExceeded:
+        return False
+    ground.state.settle(held, entry.spent + price, f"{budget.origin}/page")
+    return True
+
+
+def test_a_clock_that_ran_ahead_once_gives_no_fresh_room_when_it_is_set_back(
+    ground: Ground,
+) -> None:
+    ground.open()
+    budget = Budget(ORIGINS[0], day_max=2)
+    found = []
+
+    for days in (0, 1, -1, 1, 1):
+        ground.clock.now += days * SECONDS_OF_DAY
+        found.append([is_bought(ground, 1, budget) for _ in range(3)])
+
+    fresh, used_up = [True, True, False], [False] * 3
+    assert found == [fresh, fresh, used_up, used_up, fresh]
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.tuples(st.integers(-2, 2), st.integers(6, 9)), max_size=12))
+def test_no_more_is_promised_than_for_each_day_that_the_clock_ever_showed(
+    requests: list[tuple[int, int]],
+) -> None:
+    with TemporaryDirectory() as folder:
+        ground = Ground(Path(folder), Site())
+        ground.open(1000)
+        shown = set()
+        for days, price in requests:
+            ground.clock.now += days * SECONDS_OF_DAY
+            shown.add(int(ground.clock.now) // SECONDS_OF_DAY)
+            is_bought(ground, price, Budget(ORIGINS[0], day_max=DAY_MAX))
+            (entry,) = ground.state.channels(ground.payer)
+            assert entry.signed <= DAY_MAX * len(shown)
+        ground.state.close()
+
+
+def test_leave_for_a_day_is_for_that_of_the_clock_also_after_it_was_set_back(
+    ground: Ground,
+) -> None:
+    question = Question(URL, 31337, NATIVE, PAYEE, LimitKind.REQUEST, price=5, limit=1, used=0)
+    ground.open()
+    ground.clock.now += 300 * SECONDS_OF_DAY
+    ground.state.allow_today(ground.payer, question)
+
+    ground.clock.now -= 300 * SECONDS_OF_DAY
+    assert not ground.state.is_allowed_today(ground.payer, question)
+
+    ground.state.allow_today(ground.payer, question)
+    assert is_bought(ground, 1, Budget(ORIGINS[0]))
+    assert ground.state.is_allowed_today(ground.payer, question)
 
 
 def test_another_place_gets_no_voucher_worth_more_than_one_request(tmp_path: Path) -> None:

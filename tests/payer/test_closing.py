@@ -14,7 +14,7 @@ from channelpay.errors import (
     NetworkError,
     PaymentRefused,
 )
-from channelpay.payer.closing import Closed, CloseSession
+from channelpay.payer.closing import Closed, CloseSession, ForeseenClose
 from channelpay.payer.records import PayerChannel
 from channelpay.payer.steps import Answer, Send, Wait
 from channelpay.protocol.eip712 import VoucherHasher
@@ -75,6 +75,67 @@ def test_without_a_known_challenge_the_site_is_asked_for_one(ground: Ground, sit
     assert next(steps) == Send({}, bare=True)
     step = steps.send(Answer(402, URL, challenges=(site.challenge(1),)))
     assert "Authorization" in step.headers
+
+
+def foreseeing(ground: Ground, entry: PayerChannel, url: str = URL) -> Any:
+    return CloseSession(ground.terms(), ground.state, entry, url, ground.clock).foresee()
+
+
+def test_a_close_is_foreseen_by_what_the_payee_charged_and_nothing_changes(ground: Ground) -> None:
+    entry = paid_channel(ground)
+    signed = list(ground.signed)
+    steps: list[Any] = []
+
+    _, seen = ground.drive(foreseeing(ground, entry), URL, steps.append)
+
+    assert seen == ForeseenClose(entry, URL, settled=1)
+    assert [(step.bare, step.method) for step in steps] == [(True, None), (True, "HEAD")]
+    assert ground.signed == signed
+    assert ground.state.channel(entry.channel_id) == entry
+
+
+@pytest.mark.parametrize(
+    ("known", "told", "settled"),
+    [
+        ({}, {"spent": 1, "accepted": 2}, 1),
+        ({}, {"spent": 2, "accepted": 2}, 2),
+        ({"spent": 2}, {"spent": 1, "accepted": 2}, 2),
+        ({"unsure": True, "credible": 7, "signed": 9}, {"spent": 6, "accepted": 9}, 6),
+        ({"unsure": True, "credible": 5, "signed": 9}, {"spent": 6, "accepted": 9}, 9),
+        ({"in_doubt": True, "signed": 9}, {"spent": 6, "accepted": 9}, 6),
+        ({}, {"spent": 10**9, "accepted": 10**9}, 100),
+    ],
+    ids=["as known", "more", "less", "unsure", "beyond belief", "in doubt", "a lie"],
+)
+def test_a_payee_that_charged_more_than_the_close_offers_takes_all_that_it_can(
+    ground: Ground, site: Site, known: dict[str, Any], told: dict[str, int], settled: int
+) -> None:
+    entry = replace(paid_channel(ground), **known)
+    site.scripted = [
+        Answer(402, URL, challenges=(site.challenge(1),)),
+        Answer(200, URL, receipt=receipt_of(entry, **told)),
+    ]
+
+    _, seen = ground.drive(foreseeing(ground, entry), URL)
+
+    assert seen.settled == settled
+
+
+def test_a_close_is_foreseen_elsewhere_without_showing_a_voucher(ground: Ground) -> None:
+    """Whoever is shown it could spend what is left of it."""
+    entry = paid_channel(ground)
+    steps: list[Any] = []
+
+    ground.drive(foreseeing(ground, entry, "https://other.example/"), URL, steps.append)
+
+    assert steps == [Send({}, bare=True)]
+
+
+def test_what_cannot_be_closed_is_not_foreseen(ground: Ground) -> None:
+    steps = foreseeing(ground, paid_channel(ground))
+    next(steps)
+    with pytest.raises(InputError, match="asks for no payment"):
+        steps.send(Answer(200, URL))
 
 
 def test_a_stale_challenge_is_replaced_once(ground: Ground, site: Site) -> None:

@@ -27,8 +27,9 @@ from channelpay.payer.backup import back_up
 from channelpay.payer.limits import Limits
 from channelpay.payer.metering import MeteredResponse
 from channelpay.payer.offers import Allowed
+from channelpay.payer.promises import RESERVATION_SECONDS_MAX
 from channelpay.payer.records import PayerChannel
-from channelpay.payer.state import RESERVATION_SECONDS_MAX, PayerState
+from channelpay.payer.state import PayerState
 from channelpay.payer.steps import Answer, Paid, Send, Step
 from channelpay.protocol.eip712 import VoucherSigner
 from channelpay.protocol.sse import NeedVoucher, need_voucher_event, receipt_event

@@ -13,7 +13,7 @@ import pytest
 from channelpay.errors import InputError, NotFound
 from channelpay.payer.buying import pass_named
 from channelpay.payer.forget import forget
-from channelpay.payer.passes import HeldPass, PassState
+from channelpay.payer.passes import HeldPass, PassSale, PassState
 from channelpay.payer.state import PayerState
 from channelpay.protocol.passes import Sealer, Token
 from channelpay.protocol.text import to_hex
@@ -77,6 +77,27 @@ def test_the_pass_that_is_shown_covers_the_path_at_its_origin_and_does_not_count
     assert shown("/p/1") == 1
 
 
+class Counted(str):
+    """A path that counts how often its letters are looked at."""
+
+    __slots__ = ("steps",)
+
+    def __init__(self, _: str) -> None:
+        self.steps = 0
+
+    def __iter__(self) -> Iterator[str]:
+        for letter in super().__iter__():
+            self.steps += 1
+            yield letter
+
+
+def test_whether_a_pass_covers_a_path_is_known_after_one_look_at_each_letter() -> None:
+    path = Counted("/" + "a" * 30)
+
+    assert not held(paths=("/" + "**a" * 8 + "b",)).covers(path)
+    assert path.steps == len(path)
+
+
 def test_an_answer_to_an_older_token_does_not_undo_a_newer_one(state: PayerState) -> None:
     first = held()
     state.passes.add(first)
@@ -135,10 +156,8 @@ def test_another_header_says_nothing(header: str | None) -> None:
         {"pass": "0x12"},
         {"paths": []},
         {"paths": "/"},
-        {"price": 5},
         {"uses": -1},
         {"uses": "3"},
-        {"channelId": None},
         {"refundUntil": "tomorrow"},
         {"label": "x" * 1000},
     ],
@@ -146,18 +165,17 @@ def test_another_header_says_nothing(header: str | None) -> None:
 def test_an_answer_that_is_no_pass_is_refused(spoil: dict[str, Any]) -> None:
     members = {
         "pass": to_hex(b"p" * 16),
-        "channelId": to_hex(b"c" * 32),
         "plan": "ten",
         "label": "ten",
         "paths": ["/**"],
-        "price": "5",
         "uses": 10,
     }
     state = PassState(token(b"p" * 16), 10)
+    sale = PassSale(PAYER, ORIGIN, ChannelId(b"c" * 32), 5, UNTIL)
 
-    assert HeldPass.bought(PAYER, ORIGIN, members, state).left == 10
+    assert HeldPass.bought(sale, members, state).left == 10
     with pytest.raises(InputError):
-        HeldPass.bought(PAYER, ORIGIN, members | spoil, state)
+        HeldPass.bought(sale, members | spoil, state)
 
 
 def test_a_pass_is_named_by_its_plan_while_it_is_good_or_by_its_id() -> None:

@@ -18,9 +18,10 @@ from channelpay.errors import (
     WrongChain,
 )
 from channelpay.payer.limits import Limits
-from channelpay.payer.session import DEADLINE_SECONDS
+from channelpay.payer.patience import DEADLINE_SECONDS
 from channelpay.payer.steps import Answer, Open, Send, Step, Wait
 from channelpay.protocol.parse import parse_json_object
+from channelpay.protocol.proofs import HEADER
 from channelpay.protocol.text import to_hex
 from channelpay.protocol.types import NATIVE, Address, ChannelState, ChannelStatus, Deployment
 from channelpay.protocol.wire import Receipt, decode_base64url
@@ -193,6 +194,41 @@ def test_a_free_page_uses_nothing_up(ground: Ground, site: Site) -> None:
     assert (entry.spent, entry.in_flight, entry.signed) == (1, 0, 2)
     ground.pay()
     assert only_channel(ground).signed == 2
+
+
+def test_of_a_voucher_that_was_settled_the_payer_proves_that_it_has_the_key(
+    ground: Ground, site: Site
+) -> None:
+    credit_that_was_settled(ground, site)
+
+    asked, proven = sends(ground)
+
+    assert (HEADER in asked.headers, HEADER in proven.headers) == (False, True)
+    assert ground.signed == [], "the credit is spent"
+    assert only_channel(ground).spent == 2
+    (next_one,) = sends(ground)
+    assert HEADER not in next_one.headers
+
+
+def test_only_the_place_that_the_channel_was_used_at_gets_such_a_proof(
+    ground: Ground, site: Site
+) -> None:
+    credit_that_was_settled(ground, site)
+
+    seen = sends(ground, "https://elsewhere.example/page")
+
+    assert not any(HEADER in step.headers for step in seen)
+
+
+def credit_that_was_settled(ground: Ground, site: Site) -> None:
+    """A page was paid for twice, once without being served."""
+    ground.open()
+    ground.pay()
+    site.failing = True
+    ground.pay()
+    site.failing = False
+    site.settle()
+    ground.signed.clear()
 
 
 def test_a_failed_request_leaves_its_voucher_for_the_next(ground: Ground, site: Site) -> None:

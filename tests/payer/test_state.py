@@ -23,9 +23,11 @@ from channelpay.errors import (
 )
 from channelpay.payer.budgets import Budget
 from channelpay.payer.database import Database
+from channelpay.payer.fundings import FUNDING_SECONDS_MAX
+from channelpay.payer.promises import RESERVATION_SECONDS_MAX
 from channelpay.payer.records import Funding, PayerChannel, Token, TopUp
 from channelpay.payer.schema import MIGRATIONS
-from channelpay.payer.state import FUNDING_SECONDS_MAX, RESERVATION_SECONDS_MAX, PayerState
+from channelpay.payer.state import PayerState
 from channelpay.protocol.eip712 import VoucherSigner
 from channelpay.protocol.types import (
     AMOUNT_MAX,
@@ -324,6 +326,18 @@ def test_one_top_up_at_a_time(ground: Ground) -> None:
     assert not ground.state.begin_top_up(entry.channel_id, entry.deposit)
     ground.state.drop_funding(entry.channel_id, None)
     assert ground.state.begin_top_up(entry.channel_id, entry.deposit)
+
+
+def test_the_end_of_a_program_ends_no_claim_that_another_made_after_it(
+    tmp_path: Path, ground: Ground
+) -> None:
+    channel_id, now = planned().channel_id, int(ground.clock.now)
+    with closing(reopened(tmp_path)) as gone:
+        gone.begin_open(planned())
+        gone.drop_funding(channel_id, None)
+        assert ground.state.signed.claim_open(channel_id, now + FUNDING_SECONDS_MAX, now)
+
+    assert ground.state.is_being_funded(channel_id)
 
 
 def test_a_top_up_that_another_process_made_meanwhile_is_not_made_again(ground: Ground) -> None:

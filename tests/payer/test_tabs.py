@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
@@ -13,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from channelpay.errors import BudgetExceeded, ChannelPayError, NotFound, TabDue
+from channelpay.errors import BudgetExceeded, ChannelPayError, NotFound, TabDue, TabFull
+from channelpay.payer.budgets import Budget
 from channelpay.payer.limits import Limits
 from channelpay.payer.steps import Answer, Send
 from channelpay.payer.tab_payment import TabPayment
@@ -210,6 +212,47 @@ def test_what_is_put_on_it_is_within_the_budgets(tmp_path: Path) -> None:
         assert (len(site.served), pay_tab(ground)) == (2, 2)
 
 
+def test_of_requests_at_once_no_more_go_on_it_than_its_limit(tmp_path: Path) -> None:
+    site = TabSite(replace(POLICY, limit_start=50, limit_max=50))
+    for ground in grounds(tmp_path, site, replace(LIMITS, tab_max=3)):
+        ground.open()
+        ground.pay()
+
+        at_once(ground, [ground.session().run() for _ in range(8)])
+
+        assert owed(ground) <= 3
+        ground.pay()
+        assert sum(site.highest.values()) <= len(site.served) == 10
+
+
+def test_of_requests_at_once_no_more_go_on_it_than_the_budgets_allow(tmp_path: Path) -> None:
+    site = TabSite()
+    for ground in grounds(tmp_path, site, replace(LIMITS, day_max=2)):
+        ground.open()
+        ground.pay()
+        running = ground.session().run()
+        sent = until_sent(ground, running)
+
+        with pytest.raises(BudgetExceeded):
+            ground.pay()
+
+        with pytest.raises(StopIteration):
+            running.send(site.answer(URL, sent))
+        assert owed(ground) == 2
+
+
+def test_requests_on_other_channels_to_the_same_payee_count_as_well(ground: Ground) -> None:
+    first, second = ground.open(), ground.open()
+    budget = Budget("https://site.example:443", tab_max=3)
+    held = ground.state.reserve(first.channel_id, 0, ground._sign, limit=2, budget=budget)
+
+    with pytest.raises(TabFull):
+        ground.state.reserve(second.channel_id, 0, ground._sign, limit=2, budget=budget)
+
+    ground.state.release(held)
+    ground.state.reserve(second.channel_id, 0, ground._sign, limit=2, budget=budget)
+
+
 def test_it_is_paid_by_hand_once(ground: Ground, site: TabSite) -> None:
     entry = ground.open()
     for _ in range(3):
@@ -271,6 +314,27 @@ def test_a_payee_never_holds_more_than_the_price_of_what_it_served(history: list
                 assert ground.pay()[0].status == 200
     finally:
         shutil.rmtree(folder)
+
+
+def until_sent(ground: Ground, steps: Any) -> Send:
+    """The request of a session, which nobody has answered yet."""
+    step = steps.send(None)
+    while not isinstance(step, Send):
+        ground.perform(step)
+        step = steps.send(None)
+    return step
+
+
+def at_once(ground: Ground, running: list[Any]) -> None:
+    """All of them are sent before any is answered."""
+    sent = [(steps, until_sent(ground, steps)) for steps in running]
+    for steps, step in sent:
+        result: Answer | None = ground.site.answer(URL, step)
+        with suppress(StopIteration):
+            while True:
+                following = steps.send(result)
+                is_sent = isinstance(following, Send)
+                result = ground.site.answer(URL, following) if is_sent else None
 
 
 def together(ground: Ground) -> None:

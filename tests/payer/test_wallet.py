@@ -16,6 +16,7 @@ from channelpay.chain.sender import NotConfirmed, Sender, SendPolicy
 from channelpay.errors import (
     BudgetExceeded,
     ChainReverted,
+    ChannelFinalized,
     ConfigError,
     InputError,
     InsufficientFunds,
@@ -28,10 +29,10 @@ from channelpay.payer import observer
 from channelpay.payer.backup import back_up
 from channelpay.payer.budgets import Purse
 from channelpay.payer.client import Payer
+from channelpay.payer.fundings import FUNDING_SECONDS_MAX
 from channelpay.payer.limits import Limits
 from channelpay.payer.records import Funding
 from channelpay.payer.recovery import rebuild
-from channelpay.payer.state import FUNDING_SECONDS_MAX
 from channelpay.payer.steps import Add, Answer, Open, Send
 from channelpay.protocol.types import (
     NATIVE,
@@ -390,6 +391,17 @@ def test_what_a_channel_cost_is_known_after_its_lane_is_used_again(
     assert second.channel.lane == first.channel.lane
     assert payer.state.channel(first.channel_id).settled == 7
     assert payer.state.promised_ever(Purse.of(first)) == 7
+
+
+def test_a_close_is_foreseen_by_what_the_chain_says(
+    payer: Payer, payee: Address, furnished: FurnishedChain
+) -> None:
+    """The payee closed it already, and the books have not looked since."""
+    entry = payer.open_channel(payee, ETHER, url="http://127.0.0.1:1/")
+    close_by_payee(furnished, entry.channel)
+
+    with pytest.raises(ChannelFinalized, match="closed already"):
+        payer.foresee_close(entry.channel_id)
 
 
 def test_a_lane_whose_vouchers_only_another_program_signs_is_not_used_again(

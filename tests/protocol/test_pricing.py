@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from channelpay.errors import ConfigError
-from channelpay.protocol.accounts import Account, account_key, month_of
+from channelpay.protocol.accounts import (
+    PENDING_MS,
+    Account,
+    Delivered,
+    account_key,
+    month_of,
+)
 from channelpay.protocol.entries import decode_state, encode_state, undone
 from channelpay.protocol.pricing import (
     WHOLE,
@@ -98,6 +104,9 @@ accounts = st.builds(
     paid_before=sums,
     credit=st.integers(-50, 5000),
     points=st.integers(-50, 300),
+    pending=st.integers(-1, 5),
+    pending_paid=st.integers(-50, 5000),
+    last_sale=st.integers(NOON - 2 * HOUR, NOON),
     counters=st.dictionaries(names, st.integers(-5, 60).filter(bool)),
 )
 
@@ -125,7 +134,8 @@ def test_the_steps_come_in_the_stated_order(facts: Facts, account: Account, now:
     found = price(facts, account, now)
 
     rules = facts.rules
-    every = (*rules.free, *rules.windows, *rules.volumes, *rules.earning)
+    points = () if rules.points is None else (rules.points,)
+    every = (*rules.free, *rules.windows, *rules.volumes, *points)
     kinds = {one.name: type(one).__name__ for one in every}
     steps = [kinds.get(step.name, step.name) for step in found.steps]
     if steps and steps[0] in ("FirstFree", "NthFree"):
@@ -156,16 +166,16 @@ def test_more_credit_points_or_purchases_never_raise_the_price(
 ) -> None:
     before = price(facts, account, now).amount
 
-    assert price(replace(facts, points=facts.points + more), account, now).amount <= before
-    facts = replace(facts, points=0)
+    assert price(facts._replace(points=facts.points + more), account, now).amount <= before
+    facts = facts._replace(points=0)
     before = price(facts, account, now).amount
-    richer = replace(account, credit=account.credit + more)
+    richer = account._replace(credit=account.credit + more)
     assert price(facts, richer, now).amount <= before
     month = month_of(now)
     count, paid = account.in_month(month)
     for field, sofar in (("bought_before", count), ("paid_before", paid)):
         total = {"bought_before": "bought", "paid_before": "paid"}[field]
-        here = replace(account, month=month, **{field: getattr(account, total) - sofar - more})
+        here = account._replace(month=month, **{field: getattr(account, total) - sofar - more})
         assert price(facts, here, now).amount <= before
 
 
@@ -173,8 +183,8 @@ def test_more_credit_points_or_purchases_never_raise_the_price(
 def test_a_higher_list_price_never_costs_less(
     facts: Facts, account: Account, now: int, more: int
 ) -> None:
-    facts = replace(facts, points=0)
-    dearer = replace(facts, list_price=facts.list_price + more)
+    facts = facts._replace(points=0)
+    dearer = facts._replace(list_price=facts.list_price + more)
 
     assert price(dearer, account, now).amount >= price(facts, account, now).amount
 
@@ -246,7 +256,8 @@ def test_every_tenth_is_free_by_what_was_paid() -> None:
     for _ in range(21):
         found = priced(TENTH, account=account)
         amounts.append(found.amount)
-        account = account.plus(found.change, NOON)
+        sold = account.plus(found.change, NOON)
+        account = sold.knowing(Delivered(found.change.bought, found.amount))
 
     assert [n for n, amount in enumerate(amounts, 1) if amount == 0] == [10, 20]
 
@@ -272,10 +283,10 @@ def test_a_window_is_open_by_its_own_clock(window: Window, now: int, *, is_open:
 
 def test_a_tier_counts_what_was_bought_in_this_calendar_month() -> None:
     regular = Account(bought=15, paid=150, month=202601, bought_before=5, paid_before=50)
-    last_month = replace(regular, month=202512, bought_before=0)
+    last_month = regular._replace(month=202512, bought_before=0)
 
     assert priced(MANY, account=regular).amount == 900
-    assert priced(MANY, account=replace(regular, bought=55)).amount == 800
+    assert priced(MANY, account=regular._replace(bought=55)).amount == 800
     assert priced(MANY, account=last_month).amount == 1000
     by_amount = replace(MANY, measure=Measure.AMOUNT, tiers=((100, 1000),))
     assert priced(by_amount, account=regular).amount == 900
@@ -346,7 +357,7 @@ def test_whoever_brings_a_payer_is_rewarded_once_and_no_more_than_was_paid() -> 
 def test_earnings_that_were_spent_before_their_sale_was_released_are_owed() -> None:
     sale = priced(BACK)
     account = Account().plus(sale.change, NOON)
-    spent = price(Facts(50, 1000), account, NOON)
+    spent = price(Facts(50, 1000), account, NOON + PENDING_MS + 1)
     assert spent.amount == 0
 
     key = account_key(READER, FRIEND)
@@ -355,6 +366,22 @@ def test_earnings_that_were_spent_before_their_sale_was_released_are_owed() -> N
 
     assert account.credit == -50
     assert priced(account=account).amount == 1000
+
+
+def test_what_pending_sales_brought_counts_once_they_stand() -> None:
+    points = Points("points", "", per=100, worth=100)
+    halved = Volume("volume", "", Measure.AMOUNT, ((900, 5000),))
+    account = Account().plus(priced(points, list_price=150).change, NOON)
+    account = account.plus(priced(BACK, points, TENTH, account=account).change, NOON)
+    known = account.knowing(Delivered(1, 150))
+
+    for rules in ((), (halved,), (replace(TENTH, every=2),)):
+        assert priced(*rules, account=known).amount == 1000
+        assert priced(*rules, account=known.knowing(Delivered(1, 1000))).amount < 1000
+        assert priced(*rules, account=known, now=NOON + PENDING_MS + 1).amount < 1000
+    assert (known.points, known.counter("points")) == (11, 50)
+    assert priced(points, account=account, points=20).amount == 1000
+    assert priced(points, account=known, points=20).amount == 900
 
 
 def _numbers(account: Account) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -18,6 +19,7 @@ from channelpay.errors import (
     InsufficientBalance,
     PaymentRefused,
     RiskLimitReached,
+    VoucherPublic,
 )
 from channelpay.protocol.rules import (
     ATTEMPTS_COUNTED_MAX,
@@ -75,6 +77,10 @@ def purchase(
     risk_max: int | None = None,
 ) -> Purchase:
     return Purchase(voucher(cumulative), price, resource, now, key, metered, risk_max)
+
+
+def proven(order: Purchase) -> Purchase:
+    return replace(order, is_proven=True)
 
 
 def bought(decision: Decision) -> Payment:
@@ -405,7 +411,7 @@ def settled(amount: int, status: ChannelStatus = ChannelStatus.OPEN) -> ChannelS
 
 def test_unsettled_since_is_the_first_voucher_beyond_what_is_settled() -> None:
     record = enter_chain(RECORD, settled(10), NOW)
-    record = decide(record, purchase(10, 1, now=NOW + 1), None).record
+    record = decide(record, proven(purchase(10, 1, now=NOW + 1)), None).record
     assert (record.unsettled, record.unsettled_since) == (0, 0)
     record = decide(record, purchase(12, 1, now=NOW + 2), None).record
     record = decide(record, purchase(15, 1, now=NOW + 3), None).record
@@ -440,6 +446,31 @@ def test_a_settlement_that_is_undone_is_unsettled_again() -> None:
     taken = enter_chain(record, settled(10), NOW + 1)
     undone = enter_chain(taken, settled(0), NOW + 2)
     assert (undone.unsettled, undone.unsettled_since, undone.voucher) == (10, NOW + 2, voucher(10))
+
+
+# --- vouchers that everybody knows -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("price", [0, 1])
+def test_a_voucher_that_was_settled_buys_nothing_without_a_proof(price: int) -> None:
+    record = decide(RECORD, purchase(20, 1), None).record
+    record = enter_chain(record, settled(10), NOW)
+
+    for cumulative in (9, 10):
+        with pytest.raises(VoucherPublic) as refused:
+            decide(record, purchase(cumulative, price), None)
+        assert refused.value.context.keys() == {"channelId", "requiredCumulative"}
+        assert decide(record, proven(purchase(cumulative, price)), None).record.spent == 1 + price
+    assert decide(record, purchase(11, price), None).record.spent == 1 + price
+
+
+@pytest.mark.parametrize("key", ["k", None])
+def test_a_retry_with_a_voucher_that_was_settled_needs_its_key(key: str | None) -> None:
+    first = decide(RECORD, purchase(10, 1, key=key), None)
+    record = enter_chain(first.record, settled(10), NOW)
+
+    with nullcontext() if key else pytest.raises(VoucherPublic):
+        assert served_again(decide(record, purchase(10, 1, key=key), bought(first))).attempts == 2
 
 
 # --- a top-up that a reorganisation takes back -----------------------------------------------
@@ -592,9 +623,10 @@ def test_what_was_available_before_the_doubt_buys_nothing(cumulative: int) -> No
 def test_a_voucher_in_doubt_that_is_below_what_is_settled_buys_nothing(price: int) -> None:
     rebuilt = replace(enter_chain(RECORD, settled(50), NOW), in_doubt=True)
     with pytest.raises(InsufficientBalance) as refused:
-        decide(rebuilt, purchase(49, price), None)
+        decide(rebuilt, proven(purchase(49, price)), None)
     assert refused.value.context["requiredCumulative"] == str(50 + price)
-    assert decide(rebuilt, purchase(50 + price, price), None).record.spent == 50 + price
+    enough = proven(purchase(50 + price, price))
+    assert decide(rebuilt, enough, None).record.spent == 50 + price
 
 
 def test_a_close_in_doubt_with_less_than_is_settled_is_for_what_is_held() -> None:

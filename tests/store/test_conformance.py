@@ -222,6 +222,25 @@ def test_after_a_release_the_same_key_is_charged_anew(store: Store) -> None:
     assert order(store, purchase(10, 10, key="k")).payment_id == again.payment_id
 
 
+def test_what_a_key_bought_is_found_by_its_channel_unless_it_was_given_back(store: Store) -> None:
+    add(store, 1)
+    add(store, 2)
+    order(store, purchase(30, 10))
+    first, second = order(store, purchase(30, 5, key="k")), order(store, purchase(30, 5, key="l"))
+    store.release(second.payment_id or 0, second.attempt).result()
+
+    found = store.payment(channel_id(1), "k")
+
+    assert found is not None
+    assert (found.payment_id, found.payment) == (first.payment_id, first.payment)
+    assert store.payment(channel_id(1), "l") is None
+    assert store.payment(channel_id(2), "k") is None
+    again = order(store, purchase(30, 7, key="l"))
+    bought = store.payment(channel_id(1), "l")
+    assert bought is not None
+    assert (bought.payment_id, bought.payment.price) == (again.payment_id, 7)
+
+
 def test_a_retry_that_fails_does_not_take_the_delivered_charge_back(store: Store) -> None:
     add(store)
     charged = order(store, purchase(10, 10, key="k"))

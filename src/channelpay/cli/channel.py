@@ -230,7 +230,7 @@ def close(
                 return DRY_RUN_PASSED
             _request_close(output, payer, entry, token)
         else:
-            if not consent.given(output, lambda: preview_close(entry, token, url)):
+            if not consent.given(output, lambda: preview_close(payer, entry, token, url)):
                 return DRY_RUN_PASSED
             _close(output, payer, _Closing(entry, token, url))
     return 0

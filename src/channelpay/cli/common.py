@@ -192,7 +192,7 @@ def grace_period(_ctx: click.Context, _parameter: click.Parameter, text: str | N
 
 
 def parse_duration(text: str) -> int:
-    """The seconds of ``1d``, ``12h``, ``90m``, ``5400s`` or ``5400``. For an option's callback."""
+    """The seconds of ``1d``, ``12h``, ``90m``, ``5400s`` or ``5400``. An option's type."""
     match = _DURATION.fullmatch(text)
     if match is None:
         raise click.BadParameter("a duration is written 1d, 12h, 90m, 5400s or 5400")

@@ -57,8 +57,8 @@ def coupon() -> None:
 @click.option("--count", type=click.IntRange(1, 10_000), required=True, help="How many codes.")
 @click.option(
     "--expires",
+    type=parse_duration,
     metavar="DURATION",
-    callback=lambda _context, _parameter, text: None if text is None else parse_duration(text),
     help="Until when they can be redeemed, say 90d (default: for ever).",
 )
 @click.option("--per-payer", type=click.IntRange(1), help="How many one payer may redeem.")

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 @click.command(epilog="Example: channelpay forget --older-than 30d")
 @click.option(
     "--older-than",
+    type=parse_duration,
     metavar="DURATION",
     default="0s",
-    callback=lambda _context, _parameter, text: parse_duration(text),
     help="Only channels that are finalized for so long, say 30d (default: all that are).",
 )
 @consent_options

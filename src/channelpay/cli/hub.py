@@ -1,9 +1,12 @@
-"""``channelpay hub``: one channel for many sites. Init, member, run, payout, statement, verify."""
+"""``channelpay hub``: one channel for many sites. Init, member, run, statement, verify; its
+payouts are in :mod:`channelpay.cli.payouts`.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -27,6 +30,7 @@ from channelpay.cli.common import (
 from channelpay.cli.confirming import Confirming, confirmations_option
 from channelpay.cli.office import Place
 from channelpay.cli.output import Output, facts_table, json_option
+from channelpay.cli.payouts import paymaster_of, payout, recover
 from channelpay.cli.settling import (
     Fees,
     Settling,
@@ -49,8 +53,6 @@ if TYPE_CHECKING:
     from channelpay.observe.alerts import Alerts
     from channelpay.payee.asgi import App
     from channelpay.payee.hub.members import Member
-    from channelpay.payee.hub.paymaster import Paymaster
-    from channelpay.payee.hub.rounds import Round
     from channelpay.payee.hub.statements import Checked
     from channelpay.payee.payee import Payee
     from channelpay.payee.server import Place as WorkerPlace
@@ -69,6 +71,10 @@ def hub() -> None:
     Every sale is divided at its moment between author, publisher, referrer and network; members are
     paid in rounds, many in one transaction. See docs/explanation/hub.md for who trusts whom.
     """
+
+
+hub.add_command(payout)
+hub.add_command(recover)
 
 
 # --- settings and members ------------------------------------------------------------------------
@@ -128,6 +134,7 @@ def init(
     A change holds from the next sale on. What is left of a sale is its publisher's.
     """
     from channelpay.payee.hub.members import save_settings
+    from channelpay.payee.hub.rounds import begin_intervals
     from channelpay.store import open_store
 
     tokens = _tokens(rpc, [token_address(name) for name in token])
@@ -140,6 +147,7 @@ def init(
     books.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     with closing(open_store(books.url)) as store:
         save_settings(store, settings)
+        begin_intervals(store, [*settings.caps], int(time.time() * 1000))
     members, facts = _settings_shown(settings, tokens)
     output.show(members, lambda: facts_table(facts))
 
@@ -377,29 +385,22 @@ def _running_table(members: Mapping[str, Any]) -> Table:
 @contextmanager
 def _served(running: _Running, place: Place, worker: WorkerPlace) -> Iterator[tuple[Payee, App]]:
     """What one process serves; the first one pays members and follows the chain as well."""
-    from channelpay.chain.outgoing import TransactionSender
     from channelpay.observe import Observer
-    from channelpay.payee.hub.paymaster import Paymaster, PayoutThread
+    from channelpay.payee.hub.paymaster import PayoutThread
     from channelpay.payee.hub.service import HubService
-    from channelpay.store import open_store
 
     with (
         opened(running.books) as store,
         alerts_of(running.fees, Observer()) as alerts,
         closing(_network(running, place, store, alerts, watches=worker.number == 0)) as payee,
-        closing(open_store(running.books.url)) as own_books,
     ):
         clerk, secret = _clerk(running.books, place)
-        service = HubService(payee, own_books, secret, clerk)
-        sender = TransactionSender(
-            place.connection, place.account, own_books, fee_policy_of(running.fees)
-        )
-        paymaster = Paymaster(own_books, sender)
-        paymaster.require_contract()
+        service = HubService(payee, store, secret, clerk)
+        paymaster = paymaster_of(store, place, running.fees)
         if worker.number:
             yield payee, service
             return
-        with closing(PayoutThread(paymaster, own_books)) as payouts:
+        with closing(PayoutThread(paymaster, store)) as payouts:
             payouts.start()
             yield payee, service
 
@@ -441,71 +442,7 @@ def _clerk(books: Books, place: Place) -> tuple[Any, bytes]:
     return Clerk(place.deployment, place.account, secret), secret
 
 
-# --- payouts and statements ----------------------------------------------------------------------
-
-
-@hub.command(epilog="Example: channelpay hub payout --account network --token eth")
-@books_options
-@setting_options
-@token_option
-@fee_options
-@json_option
-@pass_output
-def payout(
-    output: Output, /, *, books: Books, setting: Setting, token: Address, fees: Fees
-) -> None:
-    """Pay all members now what they are owed, many in one transaction.
-
-    A round that was begun before, and interrupted, is finished first: no round is paid twice. A
-    member that cannot be paid is skipped, is owed the money still, and is held until its address
-    was looked at (channelpay hub member move).
-    """
-    place = Place.of(setting)
-    with opened(books) as store:
-        paymaster = _paymaster(store, place, fees)
-        with output.waiting("Paying members", after_interrupt="Run the command again."):
-            ended = paymaster.pay(token)
-    rows = [row for one in ended for row in _round_rows(one)]
-    output.show(rows, lambda: _rounds_table(rows, place, token))
-
-
-def _paymaster(store: Store, place: Place, fees: Fees) -> Paymaster:
-    from channelpay.chain.outgoing import TransactionSender
-    from channelpay.payee.hub.paymaster import Paymaster
-
-    sender = TransactionSender(place.connection, place.account, store, fee_policy_of(fees))
-    paymaster = Paymaster(store, sender)
-    paymaster.require_contract()
-    return paymaster
-
-
-def _round_rows(one: Round) -> Iterator[dict[str, Any]]:
-    for row in one.rows:
-        yield {
-            "round": one.number,
-            "member": row.name,
-            "address": checksum_address(row.address),
-            "token": to_hex(one.token),
-            "amount": str(row.amount),
-            "paid": row.is_paid,
-            "txHash": to_hex(one.transaction_hash),
-        }
-
-
-def _rounds_table(rows: Sequence[Mapping[str, Any]], place: Place, address: Address) -> Table:
-    from rich.table import Table
-
-    from channelpay.payee.payee import token_at
-
-    token = token_at(place.connection, address)
-    table = Table(caption="" if rows else "Nobody is owed anything.")
-    for name in ("Round", "Member", "Amount", "", "Transaction"):
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        fate = "paid" if row["paid"] else "skipped"
-        amount = token.format(int(row["amount"]))
-        table.add_row(str(row["round"]), row["member"], amount, fate, row["txHash"])
-    return table
+# --- statements ----------------------------------------------------------------------------------
 
 
 @hub.command(epilog="Example: channelpay hub statement anna --account network --out anna.json")

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from channelpay.cli.common import format_amount_of, short
 from channelpay.cli.consent import Preview
-from channelpay.errors import ChannelFinalized, InputError
 from channelpay.payer.records import PayerChannel, Token
 from channelpay.protocol.text import checksum_address, to_hex
 from channelpay.protocol.types import Address, ChannelStatus
@@ -87,24 +86,17 @@ def preview_request_close(payer: Payer, entry: PayerChannel, token: Token) -> Pr
     return Preview("requestClose", tried, result, facts, "Request the close?")
 
 
-def preview_close(entry: PayerChannel, token: Token, url: str | None) -> Preview:
-    """By the books: the payee is not asked."""
-    asked = url or entry.url
-    if entry.status is ChannelStatus.FINALIZED:
-        raise ChannelFinalized("the channel is closed already", channelId=to_hex(entry.channel_id))
-    if asked is None:
-        raise InputError(
-            "it is not known where this channel was used",
-            hint="Name an address of the payee that has to be paid for (--url).",
-        )
+def preview_close(payer: Payer, entry: PayerChannel, token: Token, url: str | None) -> Preview:
+    seen = payer.foresee_close(entry.channel_id, url)
+    refund = seen.channel.deposit - seen.settled
     facts = {
-        "Would": f"ask {asked} to close {to_hex(entry.channel_id)}",
-        "Paid": format_amount_of(entry.spent, token),
-        "Back": format_amount_of(entry.deposit - entry.spent, token),
+        "Would": f"ask {seen.url} to close {to_hex(entry.channel_id)}",
+        "Paid": format_amount_of(seen.settled, token),
+        "Back": format_amount_of(refund, token),
     }
     result = _result(entry, ChannelStatus.FINALIZED) | {
-        "settled": str(entry.spent),
-        "refund": str(entry.deposit - entry.spent),
+        "settled": str(seen.settled),
+        "refund": str(refund),
     }
     return Preview("close", (), result, facts, "Close the channel?")
 

@@ -15,6 +15,7 @@ from channelpay.cli.common import (
     chosen_account,
     format_amount_of,
     open_books,
+    open_payer,
     parse_duration,
     pass_output,
     setting_options,
@@ -85,14 +86,26 @@ def show(output: Output, *, number: int) -> None:
         one = state.purchases.one(number)
     if one.receipt is None:
         raise NotFound(
-            f"the site signed no receipt for purchase {number}",
-            hint="Sites sign with the key of their --account, or with --receipt-key.",
+            f"no signed receipt of purchase {number} is kept",
+            hint=f"Ask the site for it with: channelpay receipt fetch {number}",
         )
-    found = SignedReceipt.from_json(one.receipt.encode())
-    if output.as_json:
-        click.echo(one.receipt)
-        return
-    output.show({}, lambda: facts_table(_facts(found)))
+    _show(output, SignedReceipt.from_json(one.receipt.encode()))
+
+
+@receipt.command(epilog="Example: channelpay receipt fetch 1")
+@click.argument("number", type=int)
+@setting_options
+@json_option
+@pass_output
+def fetch(output: Output, *, number: int, setting: Setting) -> None:
+    """Have the site sign the receipt of a purchase, and keep it.
+
+    For one that came without, or that was given back in part since. The site signs what its books
+    say now; your account's key says who asks.
+    """
+    with open_payer(setting, output) as payer:
+        found = payer.fetch_receipt(number)
+    _show(output, found)
 
 
 @receipt.command(epilog="Example: channelpay receipt key receipts.key --account publisher")
@@ -137,6 +150,14 @@ def _read(file: str) -> bytes:
             return opened.read(limit).strip()
     except OSError as error:
         raise InputError(f"{file}: {error.strerror}") from error
+
+
+def _show(output: Output, found: SignedReceipt) -> None:
+    """The receipt itself, or what it says."""
+    if output.as_json:
+        click.echo(found.to_json())
+        return
+    output.show({}, lambda: facts_table(_facts(found)))
 
 
 def _members(found: SignedReceipt) -> dict[str, Any]:

@@ -205,9 +205,9 @@ def list_(output: Output, *, books: Books, rpc: str | None) -> None:
 @click.option("--token", default="eth", metavar="eth|NAME|ADDRESS", help="The token it is in.")
 @click.option(
     "--older-than",
+    type=parse_duration,
     metavar="DURATION",
     default="0s",
-    callback=lambda _context, _parameter, text: parse_duration(text),
     help="Only what has been owed for so long, such as 90d.",
 )
 @books_options

@@ -133,9 +133,7 @@ def sign(
 
 def _preview(entry: PayerChannel, token: Token, cumulative: int) -> Preview:
     """Raises what signing raises."""
-    from channelpay.payer.state import require_signable
-
-    require_signable(entry, cumulative)
+    entry.require_signable(cumulative)
     payee = checksum_address(entry.channel.payee)
     result = {
         "channelId": to_hex(entry.channel_id),

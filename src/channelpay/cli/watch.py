@@ -67,7 +67,7 @@ class _Watch:
     default=OLD,
     show_default=True,
     metavar="TIME",
-    callback=lambda _ctx, _parameter, text: parse_duration(text),
+    type=parse_duration,
     help="Alert when the vouchers were not written for so long.",
 )
 @click.option(

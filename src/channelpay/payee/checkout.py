@@ -22,6 +22,7 @@ from channelpay.errors import (
     PassNotCovering,
     PaymentRefused,
     PaymentRequired,
+    ReceiptNotFound,
     RiskLimitReached,
     StoreUnavailable,
     TooFewConfirmations,
@@ -32,14 +33,17 @@ from channelpay.payee.payee import Payee
 from channelpay.payee.payment import Payment
 from channelpay.payee.prices import Quote
 from channelpay.payee.request import Request
+from channelpay.payee.selling.counter import AskReceipt
 from channelpay.payee.selling.deal import NO_WISH
 from channelpay.payee.selling.desk import Shown, host_named, token_in
 from channelpay.payee.selling.offers import offers_of
-from channelpay.payee.selling.receipts import signed_receipt, wants_signed
+from channelpay.payee.selling.receipts import wants_signed
 from channelpay.payee.selling.tabs import agrees
 from channelpay.payee.selling.wishes import wish_of
-from channelpay.payee.verifier import Closed, Order, Paid, ReadBody, ToppedUp, Verified
+from channelpay.payee.verifier import Closed, Order, Paid, ReadBody, Verified
+from channelpay.protocol.parse import parse_signature
 from channelpay.protocol.passes import HEADER, PROOF_HEADER
+from channelpay.protocol.proofs import HEADER as PROOF
 from channelpay.protocol.receipts import HEADER as SIGNED_RECEIPT
 from channelpay.protocol.text import to_hex
 from channelpay.protocol.wire import IDEMPOTENCY_KEY_MAX, is_payment_header
@@ -58,12 +62,14 @@ _SHARED_CACHES = ("public", "private", "s-maxage")
 _PAGE_POLICY = b"default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _PASS, _PROOF = HEADER.lower().encode(), PROOF_HEADER.lower().encode()
 _SIGNED = SIGNED_RECEIPT.lower().encode()
-_TOLD = (b"authorization", b"host", b"idempotency-key", _PROOF)
+_KEY_PROOF = PROOF.lower().encode()
+_TOLD = (b"authorization", b"host", b"idempotency-key", _PROOF, _KEY_PROOF)
 _NO_STORE = (b"cache-control", b"no-store")
 _JSON = (b"content-type", b"application/json")
 _PROBLEM = (b"content-type", b"application/problem+json")
 _HTML = (b"content-type", b"text/html; charset=utf-8")
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
+_REFUSALS = PaymentRefused | InputError | ReceiptNotFound | ChainReverted
 _OWN_WORDS = ChainBehind | RiskLimitReached
 """Trouble of ours whose cause is fit for the public, and says what the client can do."""
 _OWN_CODES = NodesDisagree | StoreUnavailable
@@ -111,22 +117,26 @@ class Checkout:
         cannot fill the memory.
 
         A HEAD for what is sold by the unit only brings a voucher, often while a stream waits for
-        it: the application, which may not know HEAD or begin its work, does not see it.
+        it, and one where there are tabs may pay one: the application, which may not know HEAD or
+        begin its work, does not see it.
         """
+        if isinstance(quote.item, AskReceipt):
+            return await self._later_receipt(request, quote.item)
         try:
             verified = await self._verified(request, quote, client, read_body)
         except Exception as error:  # noqa: BLE001  whatever it is, the client gets an answer
             return self.refusal(error, request, quote)
-        brings_voucher = not quote.charged and (quote.metered or quote.item is not None)
+        sold_here = quote.metered or quote.item is not None
+        has_tab = isinstance(verified, Paid) and verified.tab is not None
+        brings_voucher = not quote.charged and (sold_here or has_tab)
         if isinstance(verified, Paid) and quote.item is not None and quote.charged:
             return await self._handed_out(request, quote, verified)
         if isinstance(verified, Paid) and not brings_voucher:
             return verified
         headers = [self.receipt_header(verified), _NO_STORE]
-        if isinstance(verified, Paid):
-            return Answer(204, headers, outcome=Outcome.PAID)
-        if isinstance(verified, ToppedUp):
-            return Answer(204, headers, outcome=Outcome.TOPPED_UP)
+        if not isinstance(verified, Closed):
+            outcome = Outcome.PAID if isinstance(verified, Paid) else Outcome.TOPPED_UP
+            return Answer(204, headers, outcome=outcome)
         body = _closed_body(verified)
         return _sized(Answer(200, [*headers, _JSON], body, outcome=Outcome.CLOSED))
 
@@ -145,11 +155,25 @@ class Checkout:
 
     def _signed(self, paid: Paid, request: Request) -> Headers:
         """The signed receipt, where one is asked for and can be given."""
-        signer = self.payee.receipt_signer
-        if signer is None or not wants_signed(request):
+        receipts = self.payee.receipts
+        if receipts is None or not wants_signed(request):
             return []
-        signed = signed_receipt(signer, self.payee.terms.deployment, paid)
+        signed = receipts.of_answer(paid)
         return [] if signed is None else [(_SIGNED, signed.to_header().encode())]
+
+    async def _later_receipt(self, request: Request, asked: AskReceipt) -> Answer:
+        """The signed receipt of an earlier sale."""
+        try:
+            told = _told(request)
+            key, proofs = _idempotency_key(told[b"idempotency-key"]), told[_KEY_PROOF]
+            if self.payee.receipts is None or key is None or not proofs:
+                raise ReceiptNotFound
+            proof = parse_signature(proofs[0].decode("latin-1"), PROOF)
+            signed = await self.payee.receipts.asked(asked.channel_id, key, proof)
+        except Exception as error:  # noqa: BLE001  whatever it is, the client gets an answer
+            return self.refusal(error, request, None)
+        header = (_SIGNED, signed.to_header().encode())
+        return Answer(204, [header, _NO_STORE], outcome=Outcome.PAID)
 
     def released_headers(self, paid: Paid) -> Headers:
         """What goes with an answer that was not paid for: a pass may have another token by now."""
@@ -221,8 +245,12 @@ class Checkout:
         key = _idempotency_key(told[b"idempotency-key"])
         wish = NO_WISH if quote.selling is None else wish_of(request, quote.selling)
         order = Order(resource, quote, key, client, read_body, wish)
+        if told[_KEY_PROOF]:
+            order = order._replace(proof=told[_KEY_PROOF][0].decode("latin-1"))
         if quote.credit is not None:
             order = order._replace(on_tab=agrees(request))
+        if quote.metered and key is not None and self.payee.receipts is not None:
+            order = order._replace(sells=self.payee.receipts.sells(key))
         if quote.item is not None:
             about = (self.payee.prices.counter, request, host_named(told[b"host"]), key)
             order = order._replace(sells=self.payee.desk.sells(quote.item, *about))
@@ -291,7 +319,7 @@ def _answerable(error: Exception) -> ChannelPayError:
     """What the client is told. Our trouble is never its bill: 503, with the cause in the log alone,
     since a node's message may name what is not for the public.
     """
-    if isinstance(error, PaymentRefused | InputError | ChainReverted | _OWN_WORDS):
+    if isinstance(error, _REFUSALS | _OWN_WORDS):
         return error
     if isinstance(error, NetworkError):
         _log.warning("%s: %s", _UNCHECKED, error.detail)

@@ -47,6 +47,9 @@ class Delivery:
         self._seconds = 0.0
         self._undelivered = True
         self._released = False
+        self._receipts = checkout.payee.receipts if self.payment.is_metered else None
+        if self._receipts is not None:
+            self._receipts.begin(paid.accepted)
         self._started = self._streams = self._complete = self._ended = False
         self._tail = b""
 
@@ -76,7 +79,10 @@ class Delivery:
 
     def delivered(self) -> None:
         """The client is getting the response: from now on the charge stands."""
-        self._undelivered = False
+        if self._undelivered:
+            self._undelivered = False
+            accepted = self.payment.paid.accepted
+            self._checkout.payee.register.deliveries.note(accepted.payment)
 
     def pieces(self, part: bytes) -> Iterator[bytes]:
         """A part for a server that asks for the next piece when it has sent one, and does not tell
@@ -143,6 +149,8 @@ class Delivery:
             return
         self._ended = True
         self.release()
+        if self._receipts is not None:
+            self._receipts.end(self.payment.paid.accepted)
         if self.payment.is_metered or not self._started:
             self._seconds = time.perf_counter() - self._began
         outcome = Outcome.RELEASED if self._released else Outcome.PAID

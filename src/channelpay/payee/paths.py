@@ -1,6 +1,4 @@
-"""Paths and the patterns of rules: what one pattern matches, and all that an application may take a
-path for. :mod:`channelpay.payee.prices` says what follows from it.
-"""
+"""All that an application may take a path for; :mod:`channelpay.payee.prices` says what follows."""
 
 from __future__ import annotations
 
@@ -10,43 +8,9 @@ from collections.abc import Iterable
 
 PATH_CHARACTERS_MAX = 4096
 """A longer path is not matched."""
-_PIECES = re.compile(r"\*\*|.", re.DOTALL)
 _SLASHES = re.compile("/+")
 _DOT_ENDS = ("/.", "/..")
 _NAME_ENDS = re.compile(r"(?<=[^/. ])[. ]+(?=/|\Z)")
-
-
-class Pattern:
-    """A path pattern, matched in one pass over the path: clients choose the path, and a regular
-    expression with several wildcards would try again from every place in it.
-    """
-
-    def __init__(self, text: str) -> None:
-        # Bit n of a set stands for: the first n letters of the pattern are matched.
-        self._letters: dict[str, int] = {}
-        self._any_letter = self._stays = self._stays_across = 0
-        self._end = 1
-        for piece in _PIECES.findall(text):
-            if piece in ("*", "**"):
-                self._stays |= self._end
-                self._stays_across |= self._end if piece == "**" else 0
-                continue
-            if piece == "?":
-                self._any_letter |= self._end
-            else:
-                self._letters[piece] = self._letters.get(piece, 0) | self._end
-            self._end <<= 1
-
-    def matches(self, path: str) -> bool:
-        matched = 1
-        for letter in path:
-            inside = letter != "/"
-            steps = self._letters.get(letter, 0) | (self._any_letter if inside else 0)
-            stays = self._stays if inside else self._stays_across
-            matched = (matched & steps) << 1 | matched & stays
-            if not matched:
-                return False
-        return bool(matched & self._end)
 
 
 def alike(path: str) -> str:

@@ -34,7 +34,7 @@ from channelpay.payee.selling.counter import Coupons
 from channelpay.payee.selling.desk import SELLING, Desk
 from channelpay.payee.selling.incentives import Incentive
 from channelpay.payee.selling.passes import PassPlan
-from channelpay.payee.selling.receipts import read_receipt_key
+from channelpay.payee.selling.receipts import Receipts, read_receipt_key
 from channelpay.payee.selling.tabs import TabPlan
 from channelpay.payee.settler import Settler
 from channelpay.payee.terms import ETHER, Terms, Token
@@ -80,8 +80,10 @@ class Payee:
         self.register: Register = verifier.register
         self.guard: Guard = verifier.guard
         self.checks = checks
-        self.receipt_signer = receipt_signer
         self.desk: Desk = Desk(issuer.derived(SELLING), self.register, terms.deployment, time.time)
+        self.receipts: Receipts | None = None
+        if receipt_signer is not None:
+            self.receipts = Receipts(receipt_signer, self.register, terms.deployment, time.time)
         self._issuer = issuer
         self._verifier = verifier
         self._resources = resources

@@ -34,7 +34,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from channelpay.errors import ConfigError, InputError, UnclearRequest
 from channelpay.payee.amounts import HumanPrice, Price, parse_price
-from channelpay.payee.paths import PATH_CHARACTERS_MAX, Pattern, alike, readings
+from channelpay.payee.paths import PATH_CHARACTERS_MAX, alike, readings
 from channelpay.payee.request import Request
 from channelpay.payee.selling.counter import (
     Counter,
@@ -52,6 +52,7 @@ from channelpay.payee.selling.settings import NUMBER_BITS_MAX
 from channelpay.payee.selling.tabs import Credit, TabPlan, credit_of
 from channelpay.payee.terms import Token
 from channelpay.protocol.parse import parse_text
+from channelpay.protocol.patterns import Pattern
 from channelpay.protocol.types import Address
 from channelpay.protocol.wire import TEXT_MAX
 

@@ -1,5 +1,6 @@
-"""The event loop's door to the store: what the requests of one turn of the loop want is handed in
-together, and comes back with one wake-up.
+"""The event loop's door to the store: what many requests want is handed in together, and comes back
+with one wake-up. The store's thread and the loop share one interpreter, and many small commits cost
+them more than all that is in them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TypeVar
 from channelpay.errors import ChannelPayError, StoreUnavailable
 from channelpay.observe import Observer
 from channelpay.payee.acceptance import Guard
+from channelpay.payee.selling.deliveries import Deliveries
 from channelpay.payee.threads import BoundedThreads
 from channelpay.protocol.entries import Change, Entries, EntryKey
 from channelpay.protocol.rules import Charge, Order, Outcome, Payment
@@ -21,6 +23,8 @@ from channelpay.protocol.types import ChannelId
 from channelpay.store import Accepted, Answer, Store
 
 READS_WAITING_MAX = 1_000
+TOGETHER_MAX = 128
+"""Orders that are handed in even while others are being committed."""
 POLL_SECONDS = 0.2
 """How often a stream that waits for a voucher looks whether another worker took one."""
 
@@ -37,10 +41,12 @@ class Register:
         self._observer = observer
         self._guard = guard
         self._waiting: _Waiting = []
+        self._committing: Future[list[Answer]] | None = None
         self._raised: dict[ChannelId, list[asyncio.Future[None]]] = {}
         # Filled on the store's thread.
         self._owed: deque[Accepted] = deque()
         self._reads = BoundedThreads("channelpay-books", 2, READS_WAITING_MAX)
+        self.deliveries: Deliveries = Deliveries()
 
     async def accept(self, order: Order) -> Accepted:
         """See :meth:`channelpay.store.base.Store.accept`; a refusal is raised.
@@ -51,8 +57,8 @@ class Register:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Accepted] = loop.create_future()
         self._waiting.append((order, future))
-        if len(self._waiting) == 1:
-            loop.call_soon(self._hand_in, loop)
+        if len(self._waiting) in (1, TOGETHER_MAX):
+            loop.call_soon(self._hand_in, loop, 0)
         try:
             return await future
         except asyncio.CancelledError:
@@ -69,6 +75,10 @@ class Register:
     async def change(self, keys: Sequence[EntryKey], change: Change) -> Entries:
         """See :meth:`channelpay.store.base.Store.change_entries`."""
         return await asyncio.wrap_future(self._store.change_entries(keys, change))
+
+    def note(self, keys: Sequence[EntryKey], change: Change) -> None:
+        """:meth:`change` from any thread, where nobody waits for it and it may be lost."""
+        self._store.change_entries(keys, change).add_done_callback(_log_failure)
 
     def release(self, accepted: Accepted) -> Future[Payment] | None:
         """Give the charge back that a request was not served for; None if there is none. If the
@@ -110,13 +120,31 @@ class Register:
             if not waiting:
                 self._raised.pop(channel_id, None)
 
-    def _hand_in(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _hand_in(self, loop: asyncio.AbstractEventLoop, before: int) -> None:
+        """Not while each turn of the loop brings more than there was ``before``, nor while others
+        are committed: what waits goes together with the next commit.
+        """
+        number = len(self._waiting)
+        if number < TOGETHER_MAX:
+            if self._committing is not None and not self._committing.done():
+                return  # Whoever is told of it hands in what waits.
+            if number > before:
+                loop.call_soon(self._hand_in, loop, number)
+                return
         waiting, self._waiting = self._waiting, []
-        done = self._store.accept([order for order, _ in waiting])
+        if not waiting:
+            return
+        done = self._committing = self._store.accept([order for order, _ in waiting])
         # A callback that named ``done`` would keep it, and all that waits, for the collector.
-        done.add_done_callback(lambda end: loop.call_soon_threadsafe(self._tell, waiting, end))
+        done.add_done_callback(
+            lambda end: loop.call_soon_threadsafe(self._tell, loop, waiting, end)
+        )
 
-    def _tell(self, waiting: _Waiting, done: Future[list[Answer]]) -> None:
+    def _tell(
+        self, loop: asyncio.AbstractEventLoop, waiting: _Waiting, done: Future[list[Answer]]
+    ) -> None:
+        if self._waiting:
+            loop.call_soon(self._hand_in, loop, 0)
         error = done.exception()
         answers = [_fresh(error) for _ in waiting] if error is not None else done.result()
         for (order, future), answer in zip(waiting, answers, strict=True):
@@ -171,6 +199,11 @@ class Register:
             _log.error("a charge could not be released, and stands: %s", detail)
         elif done.result().outcome is Outcome.RELEASED:
             self._observer.released(accepted.record.channel.token, done.result().price)
+
+
+def _log_failure(done: Future[Entries]) -> None:
+    if (error := done.exception()) is not None:
+        _log.error("what was to be noted in the books is lost: %s", error)
 
 
 def _fresh(error: BaseException) -> StoreUnavailable:

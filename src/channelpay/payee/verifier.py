@@ -15,11 +15,13 @@ from channelpay.errors import (
     AmountExceedsDeposit,
     ChannelClosing,
     ChannelNotFound,
+    ChannelPayError,
     InvalidChallenge,
     InvalidSignature,
     MethodUnsupported,
     OtherChain,
     PriceRaised,
+    StoreUnavailable,
     TooFewConfirmations,
 )
 from channelpay.observe import Observer
@@ -31,12 +33,13 @@ from channelpay.payee.follower import first_block
 from channelpay.payee.lookups import Lookups
 from channelpay.payee.prices import Quote
 from channelpay.payee.register import Register
-from channelpay.payee.selling.deal import NO_WISH, Deal, Wish, entries_of
+from channelpay.payee.selling.deal import NO_WISH, Deal, Uncounted, Wish, entries_of
 from channelpay.payee.selling.desk import Sells
 from channelpay.payee.selling.tabs import Clerk
 from channelpay.payee.terms import Terms
 from channelpay.payee.threads import BoundedThreads
 from channelpay.protocol import rules
+from channelpay.protocol.accounts import NOT_YET
 from channelpay.protocol.eip712 import VoucherChecker, VoucherHasher
 from channelpay.protocol.funding import (
     Authorization,
@@ -45,8 +48,11 @@ from channelpay.protocol.funding import (
     is_for_top_up,
 )
 from channelpay.protocol.notes import PriceNote
+from channelpay.protocol.parse import parse_signature
+from channelpay.protocol.proofs import HEADER as PROOF
+from channelpay.protocol.proofs import proof_place
 from channelpay.protocol.reader import CredentialReader
-from channelpay.protocol.rules import ChannelRecord, Purchase, check_live
+from channelpay.protocol.rules import ChannelRecord, Purchase, check_live, require_unsettled
 from channelpay.protocol.tabs import TabKeys, TabNote
 from channelpay.protocol.text import to_hex
 from channelpay.protocol.types import Address, Channel, ChannelId, ChannelStatus, Voucher
@@ -77,7 +83,7 @@ class Order(NamedTuple):
     ``client`` is the address it came from, if that is known; ``wish`` is what it says of its price.
     ``terms`` are what it is sold under, where that is not the quote's incentives; ``sells`` gives
     them for the channel that pays, for what the payee sells itself. ``on_tab`` says that it may be
-    put on the payer's tab.
+    put on the payer's tab. ``proof`` is what came as :data:`~channelpay.protocol.proofs.HEADER`.
     """
 
     resource: str
@@ -89,6 +95,7 @@ class Order(NamedTuple):
     terms: rules.Terms | None = None
     sells: Sells | None = None
     on_tab: bool = False
+    proof: str | None = None
 
 
 class Paid(NamedTuple):
@@ -207,7 +214,7 @@ class Verifier:
         if isinstance(payload, TopUpPayload | SignedTopUpPayload):
             return await self._top_up(payload, challenge, request, order)
         if isinstance(payload, ClosePayload):
-            return await self._close(payload.voucher, challenge)
+            return await self._close(payload.voucher, challenge, order)
         if self.guard.is_behind:
             await self.require_followed()
         price = _price(order.quote, request)
@@ -246,6 +253,12 @@ class Verifier:
         if source is not None and source.chain_id != expected:
             raise OtherChain(f"the source is on chain {source.chain_id}, the payee on {expected}")
 
+    async def _check_proof(self, voucher: Voucher, challenge: Challenge, proof: str) -> None:
+        """Raises :class:`~channelpay.errors.InvalidSignature` unless the channel's signer asks."""
+        channel = await self._channel(voucher.channel_id)
+        place = proof_place(voucher.channel_id, challenge.id)
+        self._check_signature(Voucher(place, 0, parse_signature(proof, PROOF)), channel)
+
     def _check_signature(self, voucher: Voucher, channel: Channel) -> None:
         started = time.perf_counter()
         try:
@@ -283,11 +296,16 @@ class Verifier:
             resource = f"{resource} body={body}"
         now = int(self._now() * 1000)
         deal, terms = None, order.terms
+        if order.proof is not None:
+            await self._check_proof(voucher, challenge, order.proof)
         if order.sells is not None:
             terms = await order.sells(await self._channel(voucher.channel_id))
+        self.guard.require_room(token, price if quote.charged else 0)
         if quote.selling is not None:
             payer = (await self._channel(voucher.channel_id)).payer
             deal = quote.selling.deal(payer, token, now, order.wish)
+            known = self.register.deliveries.of(deal.account, now, taken=quote.charged)
+            deal = deal if known is NOT_YET else deal._replace(delivered=known)
         purchase = Purchase(
             voucher,
             price if quote.charged else 0,
@@ -297,13 +315,35 @@ class Verifier:
             quote.metered and quote.charged,
             self._risk_max.get(token),
             (terms if deal is None else deal) if quote.charged else None,
+            is_proven=order.proof is not None,
         )
-        self.guard.require_room(token, purchase.price)
-        accepted, tab = await self._accept(purchase, token, order)
         if deal is None:
+            accepted, tab = await self._accept(purchase, token, order)
             return Paid(accepted, challenge.id, price, quote, tab=tab)
+        accepted, tab = await self._accept_under(deal, purchase, token, order)
         note = deal.note(accepted) if quote.charged else await self._preview(deal, price, accepted)
         return Paid(accepted, challenge.id, price, quote, note, tab=tab)
+
+    async def _accept_under(
+        self, deal: Deal, purchase: Purchase, token: Address, order: Order
+    ) -> tuple[Accepted, TabNote | None]:
+        """Have it decided under a deal. What was taken into the deal, and certainly not into the
+        books, is kept for the next one.
+        """
+        kept = deal.delivered if order.quote.charged else NOT_YET
+        try:
+            try:
+                accepted, tab = await self._accept(purchase, token, order)
+            except Uncounted:
+                counted = replace(purchase, terms=deal.counted())
+                accepted, tab = await self._accept(counted, token, order)
+        except ChannelPayError as error:
+            if not isinstance(error, StoreUnavailable):
+                self.register.deliveries.add(deal.account, kept)
+            raise
+        if not accepted.is_new:
+            self.register.deliveries.add(deal.account, kept)
+        return accepted, tab
 
     async def _accept(
         self, purchase: Purchase, token: Address, order: Order
@@ -319,8 +359,9 @@ class Verifier:
 
     async def _preview(self, deal: Deal, list_price: int, accepted: Accepted) -> PriceNote:
         """What it would cost now: a HEAD asks that, and buys nothing."""
-        entries = await self.register.read(lambda store: entries_of(store, deal.keys))
-        return deal.preview(list_price, accepted.record, entries)
+        counted = deal.counted()
+        entries = await self.register.read(lambda store: entries_of(store, counted.keys))
+        return counted.preview(list_price, accepted.record, entries)
 
     async def _open(
         self, payload: OpenPayload, token: Address, source: Source | None, order: Order
@@ -460,7 +501,7 @@ class Verifier:
         amount = signed.authorization.amount
         return self._link.topped_up(record, transaction_hash, amount)
 
-    async def _close(self, voucher: Voucher, challenge: Challenge) -> Closed:
+    async def _close(self, voucher: Voucher, challenge: Challenge, order: Order) -> Closed:
         if self._closer is None:
             raise MethodUnsupported(
                 "this payee does not close channels on request",
@@ -469,6 +510,10 @@ class Verifier:
         closer = self._closer
         record = await self._record(voucher.channel_id)
         self._check_signature(voucher, record.channel)
+        if order.proof is None:
+            require_unsettled(record, voucher)
+        else:
+            await self._check_proof(voucher, challenge, order.proof)
         if record.channel_id in self._closing:
             raise ChannelClosing("the channel is being closed", channelId=to_hex(record.channel_id))
         self._closing.add(record.channel_id)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+from channelpay.payer.channels import MARKING
 from channelpay.payer.schema import MIGRATIONS
-from channelpay.payer.state import MARKING
 from channelpay.store.backup import copy_books
 from channelpay.store.migration import run_migrations
 

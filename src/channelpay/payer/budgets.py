@@ -10,20 +10,16 @@ Of the origins only today's are kept.
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
 from channelpay.errors import BudgetExceeded, ChannelPayError
-from channelpay.payer.database import amount_blob, blob_amount
 from channelpay.payer.origins import origin_of
 from channelpay.payer.records import PayerChannel
-from channelpay.protocol.types import Address, ChannelStatus
+from channelpay.protocol.types import Address
 from channelpay.protocol.wire import SessionRequest
-
-SECONDS_OF_DAY = 86_400
 
 
 class LimitKind(StrEnum):
@@ -47,12 +43,15 @@ _SCOPES = {
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Limits in base units of a token for what is promised at ``origin``; None: no such limit."""
+    """Limits in base units of a token for what is promised at ``origin``; None: no such limit. With
+    ``tab_max`` a request is put on a tab, on which no more may be owed.
+    """
 
     origin: str
     origin_day_max: int | None = None
     day_max: int | None = None
     total_max: int | None = None
+    tab_max: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,94 +137,3 @@ def over_limit(kind: LimitKind, price: int, limit: int, used: int = 0) -> Budget
         limit=str(limit),
         used=str(used),
     )
-
-
-def day_of(seconds: float) -> int:
-    """The day, counted from that of Unix time 0."""
-    return int(seconds) // SECONDS_OF_DAY
-
-
-# --- inside one step of the books ----------------------------------------------------------------
-
-
-def uses(connection: sqlite3.Connection, purse: Purse, budget: Budget, day: int) -> list[Use]:
-    """How much of each limit of a budget is used."""
-    found = []
-    if budget.origin_day_max is not None:
-        used = _promised(spending(connection, purse, day, budget.origin))
-        found.append(Use(LimitKind.ORIGIN_DAY, budget.origin_day_max, used))
-    if budget.day_max is not None:
-        used = _promised(spending(connection, purse, day))
-        found.append(Use(LimitKind.DAY, budget.day_max, used))
-    if budget.total_max is not None:
-        found.append(Use(LimitKind.TOTAL, budget.total_max, promised_ever(connection, purse)))
-    return found
-
-
-def _promised(rows: Sequence[Spending]) -> int:
-    return sum(one.promised for one in rows)
-
-
-def check(found: Sequence[Use], amount: int) -> None:
-    """Raises :class:`BudgetExceeded` if so much more goes beyond a limit."""
-    for use in found:
-        if use.used + amount > use.limit:
-            raise over_limit(use.kind, amount, use.limit, use.used)
-
-
-def spending(
-    connection: sqlite3.Connection, purse: Purse, day: int, origin: str | None = None
-) -> list[Spending]:
-    """What was promised and paid in a day, by origin; at one of them only, if it is named."""
-    rows = connection.execute(
-        "SELECT origin, promised, paid, allowed FROM spending"
-        " WHERE payer = ? AND chain_id = ? AND token = ? AND day = ?"
-        " AND coalesce(origin = ?, TRUE) ORDER BY origin",
-        (purse.payer, purse.chain_id, purse.token, day, origin),
-    ).fetchall()
-    return [Spending(row["origin"], *map(blob_amount, tuple(row)[1:])) for row in rows]
-
-
-def add(
-    connection: sqlite3.Connection,
-    purse: Purse,
-    origin: str,
-    day: int,
-    *,
-    promised: int = 0,
-    paid: int = 0,
-    allowed: int = 0,
-) -> None:
-    """Enter what was promised or paid, or up to which price limits are lifted."""
-    (old,) = spending(connection, purse, day, origin) or [Spending(origin)]
-    new = replace(
-        old,
-        promised=old.promised + promised,
-        paid=old.paid + paid,
-        allowed=max(old.allowed, allowed),
-    )
-    amounts = map(amount_blob, (new.promised, new.paid, new.allowed))
-    connection.execute("DELETE FROM spending WHERE day < ?", (day,))
-    connection.execute(
-        "INSERT OR REPLACE INTO spending VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (purse.payer, purse.chain_id, purse.token, origin, day, *amounts),
-    )
-
-
-def promised_ever(connection: sqlite3.Connection, purse: Purse) -> int:
-    """What payees can take at most of all that was ever promised: after a channel's end only what
-    was taken counts.
-    """
-    rows = connection.execute(
-        "SELECT CASE status WHEN :ended THEN settled ELSE signed END FROM channels"
-        " WHERE payer = :payer AND chain_id = :chain AND token = :token"
-        " UNION ALL SELECT settled FROM forgotten"
-        " WHERE payer = :payer AND chain_id = :chain AND token = :token",
-        {
-            "ended": ChannelStatus.FINALIZED.value,
-            "payer": purse.payer,
-            "chain": purse.chain_id,
-            "token": purse.token,
-        },
-    ).fetchall()
-    return sum(blob_amount(amount) for (amount,) in rows)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from channelpay.errors import InputError, NotFound
 from channelpay.payer.client import Payer
 from channelpay.payer.httpx import NO_HEADERS, error_of_response, is_final, paid_get
 from channelpay.payer.origins import origin_of
-from channelpay.payer.passes import HeldPass, PassState
-from channelpay.payer.steps import PROBLEM_BYTES_MAX
+from channelpay.payer.passes import HeldPass, PassSale, PassState
+from channelpay.payer.steps import PROBLEM_BYTES_MAX, Paid
 from channelpay.protocol.coupons import CODE_HEADER, parse_code
 from channelpay.protocol.parse import parse_amount, parse_json_object, parse_text
 from channelpay.protocol.passes import HEADER, PLACE
@@ -53,7 +53,7 @@ def buy_pass(payer: Payer, url: str, plan: str, *, renews: bool = False) -> Held
     broken off is continued: it is paid for once.
 
     Raises what :func:`channelpay.payer.page.get` raises, and :class:`InputError` for an answer that
-    is no pass.
+    is no pass, or a redirect.
     """
     got = _post(payer, url, f"passes/{parse_text(plan, 'plan', _TEXT_MAX)}")
     return _kept(payer, url, got, renews=renews)
@@ -101,6 +101,7 @@ def buy_gift(payer: Payer, url: str, amount: int, token: Address) -> Gift:
 class _Got:
     members: Mapping[str, Any]
     state: PassState | None
+    paid: Paid | None
 
 
 def _post(payer: Payer, url: str, place: str, headers: Mapping[str, str] = NO_HEADERS) -> _Got:
@@ -110,6 +111,8 @@ def _post(payer: Payer, url: str, place: str, headers: Mapping[str, str] = NO_HE
     with payer.purchase(named) as purchase:
         with paid_get(payer, target, purchase.key, headers, "POST") as response:
             purchase.is_over = is_final(response)
+            if response.next_request is not None:
+                raise _moved(target, str(response.next_request.url))
             if not response.is_success:
                 raise error_of_response(response, payer)
             body = b""
@@ -118,17 +121,27 @@ def _post(payer: Payer, url: str, place: str, headers: Mapping[str, str] = NO_HE
                 if len(body) > PROBLEM_BYTES_MAX:
                     raise InputError("the answer is too long")
         state = PassState.parse(response.headers.get(HEADER))
-    return _Got(parse_json_object(body, "answer"), state)
+        paid = response.extensions["channelpay"]
+    return _Got(parse_json_object(body, "answer"), state, paid)
 
 
 def _kept(payer: Payer, url: str, got: _Got, *, renews: bool) -> HeldPass:
     """The pass of an answer, entered in the books."""
-    if got.state is None:
+    if got.state is None or got.paid is None:
         raise InputError("the answer is no pass")
-    held = HeldPass.bought(payer.address, origin_of(url), got.members, got.state)
-    payer.state.passes.add(held)
-    payer.state.passes.renew(held.pass_id, renews=renews)
+    passes, bought = payer.state.passes, (got.paid.channel_id, got.paid.cost)
+    sale = PassSale(payer.address, origin_of(url), *bought, passes.now())
+    held = replace(HeldPass.bought(sale, got.members, got.state), renews=renews)
+    passes.add(held)
+    passes.renew(held.pass_id, renews=renews)
     return held
+
+
+def _moved(url: str, to: str) -> InputError:
+    return InputError(
+        f"{url} leads to {to[:_TEXT_MAX]}",
+        hint="No redirect is followed here. If you trust that site, name it instead.",
+    )
 
 
 def pass_named(held: list[HeldPass], name: str) -> HeldPass:

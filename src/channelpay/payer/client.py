@@ -10,10 +10,10 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from channelpay.chain.outside import OutsideAccount
-from channelpay.errors import ChannelFinalized, ConfigError, InputError, NetworkError
+from channelpay.errors import ChannelFinalized, ConfigError, InputError, NetworkError, NotFound
 from channelpay.payer.budgets import Confirm, never
-from channelpay.payer.carried_open import CarriedOpen, CarriedTopUp
-from channelpay.payer.closing import Closed, CloseSession
+from channelpay.payer.carried_open import Carried
+from channelpay.payer.closing import Closed, CloseSession, ForeseenClose
 from channelpay.payer.gasless import OWN, GasChoice, Gasless
 from channelpay.payer.limits import Limits
 from channelpay.payer.offers import Allowed, Terms
@@ -27,6 +27,7 @@ from channelpay.payer.steps import Add, Look, Open, Step
 from channelpay.payer.tab_payment import TabAsked, TabPaid, TabPayment
 from channelpay.protocol.eip712 import VoucherSigner
 from channelpay.protocol.parse import parse_address
+from channelpay.protocol.text import to_hex
 from channelpay.protocol.types import (
     NATIVE,
     ZERO_ADDRESS,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from channelpay.payer.foresight import Foreseen
     from channelpay.payer.outside import OutsideWallet
     from channelpay.payer.wallet import Wallet
+    from channelpay.protocol.receipts import SignedReceipt
 
 
 class Payer:
@@ -156,7 +158,7 @@ class Payer:
             gas = GasChoice(request.carried, Gasless.ALWAYS)
             return self.wallet.sign_open(request.recipient, token, deposit, url, gas)
 
-        steps = CarriedOpen(self._terms, url, token, sign_open).run()
+        steps = Carried(self._terms, url, token).open(sign_open)
         with translated(url), close_client() as client:
             entry, answer = run_bare(client, url, steps)
         self.wallet.refresh(entry.channel.payee)
@@ -190,7 +192,7 @@ class Payer:
             self.wallet.top_up(channel_id, amount, entry.deposit, gas)
             return self._signed_top_up(channel_id)
 
-        steps = CarriedTopUp(self._terms, target, entry.channel.token).run(sign)
+        steps = Carried(self._terms, target, entry.channel.token).top_up(sign)
         with translated(target), close_client() as client:
             answer = run_bare(client, target, steps)
         self.wallet.refresh(entry.channel.payee)
@@ -223,6 +225,22 @@ class Payer:
         if self._connection is not None:
             self.wallet.see_closed(entry, closed.transaction_hash)
         return closed
+
+    def foresee_close(self, channel_id: ChannelId, url: str | None = None) -> ForeseenClose:
+        """What :meth:`close_channel` would come to now, by the chain and by its payee. Nothing is
+        signed; raises what a close would raise before that, and :class:`ChannelFinalized`.
+        """
+        from channelpay.payer.httpx import run_bare_alone
+
+        entry = self.state.channel(channel_id)
+        if self._connection is not None:
+            self.wallet.refresh(entry.channel.payee)
+            entry = self.state.channel(channel_id)
+        if entry.status is ChannelStatus.FINALIZED:
+            raise ChannelFinalized("the channel is closed already", channelId=to_hex(channel_id))
+        target = url or _last_used(entry)
+        steps = CloseSession(self._terms, self.state, entry, target).foresee()
+        return run_bare_alone(target, steps)
 
     def request_close(self, channel_id: ChannelId) -> int:
         """Start to close without the payee; Unix seconds from which :meth:`withdraw` works."""
@@ -264,6 +282,24 @@ class Payer:
         return run_bare_alone(
             answer.url, TabPayment(self._terms, self.state, answer.url, answer).ask()
         )
+
+    # --- receipts ----------------------------------------------------------------------------
+
+    def fetch_receipt(self, number: int) -> SignedReceipt:
+        """Have the payee sign the receipt of a purchase that was kept, as its books have it now,
+        and keep that. Raises :class:`NotFound`, :class:`ReceiptNotValid` and what the payee refuses
+        it with.
+        """
+        from channelpay.payer.httpx import run_bare_alone
+        from channelpay.payer.receipts import ask_receipt
+
+        one = self.state.purchases.one(number)
+        if one.key is None:
+            raise NotFound(f"purchase {number} has no Idempotency-Key to ask for its receipt with")
+        entry = self.state.channel(one.channel_id)
+        receipt = run_bare_alone(one.url, ask_receipt(self._terms, entry, one.url, one.key))
+        self.state.purchases.prove(number, receipt)
+        return receipt
 
     # --- another wallet's channels ------------------------------------------------------------
 

@@ -13,11 +13,13 @@ from channelpay.errors import ChannelPayError, InputError, NetworkError, Payment
 from channelpay.payer.doubt import last_voucher, learn, receipt_in
 from channelpay.payer.offers import Terms
 from channelpay.payer.origins import check_transport, origin_of
+from channelpay.payer.patience import Patience
+from channelpay.payer.proving import proof_for
 from channelpay.payer.records import PayerChannel
 from channelpay.payer.refusals import error_of
-from channelpay.payer.session import RETRY_AFTER_SECONDS, asks_to_wait, payload_of
+from channelpay.payer.session import payload_of
 from channelpay.payer.state import PayerState
-from channelpay.payer.steps import Answer, Send, Step, Wait
+from channelpay.payer.steps import Answer, Send, Step
 from channelpay.protocol.wire import (
     Challenge,
     ClosePayload,
@@ -31,7 +33,6 @@ from channelpay.protocol.wire import (
     parse_challenges,
 )
 
-DEADLINE_SECONDS = 180.0
 _WITHOUT_THE_PAYEE = "To get out without the payee: channelpay channel close --request"
 _STALE = frozenset({"invalid-challenge", "payment-expired"})
 
@@ -42,6 +43,15 @@ class Closed:
 
     receipt: Receipt
     transaction_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ForeseenClose:
+    """What a close of ``channel``, by a request to ``url``, would settle (base units)."""
+
+    channel: PayerChannel
+    url: str
+    settled: int
 
 
 class CloseSession:
@@ -59,8 +69,7 @@ class CloseSession:
         self._state = state
         self._entry = entry
         self._url = url
-        self._clock = clock
-        self._deadline = clock() + DEADLINE_SECONDS
+        self._patience = Patience(clock)
 
     def run(self) -> Generator[Step, Any, Closed]:
         """Yields steps with bare requests only. Raises the payee's refusal as an error of ours."""
@@ -70,6 +79,22 @@ class CloseSession:
         if answer.status == 402 and answer.code in _STALE:
             answer = yield from self._present_and_close(self._matching(answer))
         return self._conclude(answer)
+
+    def foresee(self) -> Generator[Step, Any, ForeseenClose]:
+        """Yields requests that change nothing: for a challenge and, where the channel was used
+        last, by HEAD and with the last voucher, for what was charged. Elsewhere that voucher could
+        be spent by whoever is shown it. Raises what :meth:`run` raises before the close.
+        """
+        check_transport(self._url, allow_plain_http=self._terms.allow_plain_http)
+        challenge = yield from self._ask()
+        entry, receipt = self._entry, None
+        if entry.url and origin_of(entry.url) == origin_of(self._url) and entry.signature:
+            voucher = VoucherPayload(last_voucher(self._terms, entry))
+            headers = self._headers(challenge, voucher)
+            answer: Answer = yield Send(headers, bare=True, head=True)
+            receipt = receipt_in(answer, entry)
+        settled = entry.spent if receipt is None else _settled(entry, receipt)
+        return ForeseenClose(entry, self._url, settled)
 
     def _present_and_close(self, challenge: Challenge) -> Generator[Step, Any, Answer]:
         """The answer to the close. A channel that was never used is unknown to the payee; so its
@@ -90,8 +115,8 @@ class CloseSession:
         all that was promised. Returns whether the payee knows the channel.
         """
         payload = payload_of(entry, last_voucher(self._terms, entry))
-        header = self._credential(challenge, payload)
-        answer: Answer = yield Send({"Authorization": header}, bare=True, head=True)
+        headers = self._headers(challenge, payload)
+        answer: Answer = yield Send(headers, bare=True, head=True)
         receipt = receipt_in(answer, entry)
         if receipt is None:
             return False
@@ -149,17 +174,13 @@ class CloseSession:
 
     def _send(self, challenge: Challenge, payload: Payload) -> Generator[Step, Any, Answer]:
         """Send a credential; wait and repeat while the payee asks to."""
-        header = self._credential(challenge, payload)
-        while True:
-            answer: Answer = yield Send({"Authorization": header}, bare=True)
-            seconds = answer.retry_after_seconds or RETRY_AFTER_SECONDS
-            if not asks_to_wait(answer) or self._clock() + seconds > self._deadline:
-                return answer
-            yield Wait(seconds)
+        return (yield from self._patience.send(self._headers(challenge, payload)))
 
-    def _credential(self, challenge: Challenge, payload: Payload) -> str:
+    def _headers(self, challenge: Challenge, payload: Payload) -> dict[str, str]:
         source = Source(self._entry.deployment.chain_id, self._entry.channel.payer)
-        return Credential(challenge, payload, source).to_header()
+        credential = Credential(challenge, payload, source).to_header()
+        proof = proof_for(self._terms, self._entry, challenge)
+        return {"Authorization": credential, **proof}
 
     def _conclude(self, answer: Answer) -> Closed:
         if answer.status >= 300 or answer.receipt is None:
@@ -181,3 +202,12 @@ class CloseSession:
         if not isinstance(error, NetworkError):
             error.hint = f"{error.hint} {_WITHOUT_THE_PAYEE}".strip()
         return error
+
+
+def _settled(entry: PayerChannel, receipt: Receipt) -> int:
+    """What a payee that says this takes: what the close offers, which is what was spent as far as
+    that is believed; or all that it has a voucher for, if that is not enough.
+    """
+    believed_max = entry.signed if entry.in_doubt else entry.credible if entry.unsure else 0
+    offered = max(entry.spent, min(receipt.spent, believed_max))
+    return offered if receipt.spent <= offered else min(receipt.accepted, entry.deposit)

@@ -29,12 +29,12 @@ def last_voucher(terms: Terms, entry: PayerChannel) -> Voucher:
 
 
 def ask(
-    state: PayerState, entry: PayerChannel, credential: Callable[[], str]
+    state: PayerState, entry: PayerChannel, headers: Callable[[], dict[str, str]]
 ) -> Generator[Step, Any, None]:
     """Show the payee the last known voucher, which buys nothing by HEAD, and take in what its
     receipt says. One of a higher voucher proves nothing; the doubt stays then.
     """
-    answer: Answer = yield Send({"Authorization": credential()}, bare=True, head=True)
+    answer: Answer = yield Send(headers(), bare=True, head=True)
     receipt = receipt_in(answer, entry)
     if receipt is not None and receipt.accepted <= entry.signed:
         state.end_doubt(entry.channel_id, receipt.spent)

@@ -12,12 +12,16 @@ from channelpay.errors import InputError
 from channelpay.payer.passes import PassState
 from channelpay.payer.steps import PROBLEM_BYTES_MAX, Answer, Send, Step, Wait, parse_problem
 from channelpay.protocol.passes import HEADER
+from channelpay.protocol.proofs import HEADER as PROOF
 from channelpay.protocol.receipts import HEADER as SIGNED_RECEIPT
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
 """A request may be sent more than once, so its body must be kept: up to this size."""
 NOT_IN_BARE_REQUESTS = frozenset(
-    {"content-length", "content-type", "expect", "idempotency-key", "transfer-encoding"}
+    {
+        *("authorization", "content-length", "content-type", "expect"),
+        *("idempotency-key", PROOF.lower(), "transfer-encoding"),
+    }
 )
 """The headers, in lower case, of a body or a purchase."""
 _PROBLEM_TYPE = "application/problem+json"

@@ -13,11 +13,11 @@ from itertools import groupby
 from pathlib import Path
 
 from channelpay.errors import InputError
-from channelpay.payer.budgets import day_of
 from channelpay.payer.database import Database, amount_blob, blob_amount
 from channelpay.payer.origins import origin_of
 from channelpay.payer.purchases import KEY_SECONDS_MAX, folder_beside, forget_purchases
 from channelpay.payer.schema import MIGRATIONS
+from channelpay.payer.spending import clock_day
 from channelpay.protocol.types import ChannelId
 
 _FINISHED = (
@@ -71,7 +71,7 @@ def _forget(connection: sqlite3.Connection, seen_until: float, now: float) -> tu
     )
     _sum_up(connection)
     connection.execute(_FORGET_PASSES, (int(seen_until),))
-    connection.execute("DELETE FROM spending WHERE day < ?", (day_of(now),))
+    connection.execute("DELETE FROM spending WHERE day < ?", (clock_day(now),))
     for statement, table in ((_FORGET_PRICES, "challenges"), (_FORGET_PLACES, "spending")):
         stale = _stale_origins(connection, table)
         connection.executemany(statement, [(one,) for one in stale])

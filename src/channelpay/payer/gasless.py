@@ -7,17 +7,18 @@ another one until it was used or has ended.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from channelpay.payer.offers import Offer, Terms
+from channelpay.payer.patience import Patience
 from channelpay.payer.records import PayerChannel
 from channelpay.payer.refusals import error_of
 from channelpay.payer.signed_fundings import SignedFunding
 from channelpay.payer.state import PayerState
-from channelpay.payer.steps import Answer, Look, Send, Step
+from channelpay.payer.steps import Look, Step
 from channelpay.protocol.carried import CarriedGas
 from channelpay.protocol.wire import SessionRequest, SignedTopUpPayload
 
@@ -60,21 +61,17 @@ def present_top_up(
     state: PayerState,
     offer: Offer,
     entry: PayerChannel,
-    pause: Callable[[Answer], Generator[Step, Any, bool]],
+    patience: Patience,
 ) -> Generator[Step, Any, None]:
     """Show the payee the top-up that was signed for a channel, if there is one, until the chain has
-    it. ``pause`` waits as an answer asks, and says False where it asks for nothing of the kind.
-
-    Raises what the payee refuses it with.
+    it. Raises what the payee refuses it with.
     """
     funding = state.signed.of(entry.channel_id)
     if funding is None or funding.is_open or not is_carried(offer, funding):
         return
     payload = SignedTopUpPayload(entry.channel_id, funding.signed, funding.presented_salt)
     header = {"Authorization": offer.credential(terms.payer, payload)}
-    answer: Answer = yield Send(header, bare=True)
-    while (yield from pause(answer)):
-        answer = yield Send(header, bare=True)
+    answer = yield from patience.send(header)
     yield Look(entry.channel.payee)
     if answer.status >= 400 and state.signed.of(entry.channel_id) is not None:
         raise error_of(answer)

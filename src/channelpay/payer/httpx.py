@@ -33,14 +33,21 @@ from channelpay.errors import (
     NetworkError,
 )
 from channelpay.payer.client import Payer
-from channelpay.payer.driver import Done, advance, check_length, keep, run, small_body
-from channelpay.payer.messages import answer_of, bare_request, has_problem, httpx
+from channelpay.payer.driver import Done, advance, check_length, keep, run
+from channelpay.payer.messages import (
+    answer_of,
+    bare_request,
+    has_problem,
+    httpx,
+    read_small,
+    read_small_async,
+)
 from channelpay.payer.metering import MeteredResponse
-from channelpay.payer.origins import origin_of
+from channelpay.payer.origins import is_counter, origin_of
 from channelpay.payer.records import PayerChannel
 from channelpay.payer.refusals import error_of
 from channelpay.payer.session import is_answered
-from channelpay.payer.steps import PROBLEM_BYTES_MAX, Answer, Paid, Send, Step, Wait
+from channelpay.payer.steps import Answer, Paid, Send, Step, Wait
 from channelpay.payer.streams import AsyncMeteredStream, MeteredStream
 from channelpay.protocol.passes import SCHEME
 from channelpay.protocol.text import to_hex
@@ -130,11 +137,11 @@ class ChannelPayAuth(httpx.Auth):
                 result = None
                 if isinstance(current, Send):
                     if exchange.response is not None:
-                        await _read_small_async(exchange.response)
+                        await read_small_async(exchange.response)
                     response = yield exchange.request_for(current)
                     exchange.take(response, current)
                     if has_problem(response):
-                        await _read_small_async(response)
+                        await read_small_async(response)
                     result = exchange.answer()
                 elif isinstance(current, Wait):
                     await anyio.sleep(current.seconds)
@@ -174,7 +181,10 @@ class _Exchange:
             self._request = response.request
 
     def answer(self) -> Answer:
-        return answer_of(self.last, self._to or str(self._request.url))
+        if self._to is None:
+            return answer_of(self.last, str(self._request.url))
+        is_there = origin_of(str(self.last.url)) == origin_of(self._to)
+        return answer_of(self.last, self._to if is_there else str(self.last.url))
 
     def finish(self, paid: Paid | MeteredResponse | None) -> MeteredResponse | None:
         """Say what was paid, or return what pays while the last response is read."""
@@ -187,41 +197,6 @@ class _Exchange:
     def last(self) -> httpx.Response:
         assert self.response is not None
         return self.response
-
-
-def read_small(response: httpx.Response) -> None:
-    """Read the body of a response that the caller does not stream: a problem, or one that another
-    attempt replaces. One over :data:`PROBLEM_BYTES_MAX`, as sent or decoded, is dropped.
-    """
-    if response.is_closed:
-        return
-    body = bytearray()
-    for chunk in response.iter_raw():
-        body += chunk
-        if len(body) > PROBLEM_BYTES_MAX:
-            break
-    response.close()
-    _replace_body(response, bytes(body))
-
-
-async def _read_small_async(response: httpx.Response) -> None:
-    if response.is_closed:
-        return
-    body = bytearray()
-    async for chunk in response.aiter_raw():
-        body += chunk
-        if len(body) > PROBLEM_BYTES_MAX:
-            break
-    await response.aclose()
-    _replace_body(response, bytes(body))
-
-
-def _replace_body(response: httpx.Response, raw: bytes) -> None:
-    """Make a response as if it had come with this body, decoded."""
-    encoding = response.headers.pop("Content-Encoding", "identity")
-    response.stream = httpx.ByteStream(small_body(raw, encoding))
-    response.is_closed = response.is_stream_consumed = False
-    response.read()
 
 
 def run_bare(client: httpx.Client, url: str, steps: Generator[Step, Any, Result]) -> Result:
@@ -291,10 +266,12 @@ def paid_get(
 ) -> Iterator[httpx.Response]:
     """GET a URL with these headers, and pay; the body is left to be streamed. If the answer is
     lost, the request is repeated with its Idempotency-Key, ``key`` or one of its own: what was
-    charged already is not charged again.
+    charged already is not charged again. Of what a site sells beside its pages no redirect is
+    followed: what comes of it is for the origin that was named.
     """
     with translated(url, payer), paying_client(payer) as client:
         client.headers.update(headers)
+        client.follow_redirects = not is_counter(url)
         response = _repeated(client, method, url, key or str(uuid.uuid4()))
         try:
             yield response

@@ -10,10 +10,17 @@ except ModuleNotFoundError:
     import httpx  # type: ignore[no-redef,import-not-found,unused-ignore]
 
 from channelpay.payer import driver
-from channelpay.payer.driver import NOT_IN_BARE_REQUESTS, answer_from
-from channelpay.payer.steps import Answer
+from channelpay.payer.driver import NOT_IN_BARE_REQUESTS, answer_from, small_body
+from channelpay.payer.steps import PROBLEM_BYTES_MAX, Answer
 
-__all__ = ["answer_of", "bare_request", "has_problem", "httpx"]
+__all__ = [
+    "answer_of",
+    "bare_request",
+    "has_problem",
+    "httpx",
+    "read_small",
+    "read_small_async",
+]
 
 
 def bare_request(
@@ -48,3 +55,38 @@ def answer_of(response: httpx.Response, url: str) -> Answer:
 def has_problem(response: httpx.Response) -> bool:
     """Whether the body says why a request was refused; others are left to be streamed."""
     return driver.has_problem(response.status_code, response.headers)
+
+
+def read_small(response: httpx.Response) -> None:
+    """Read the body of a response that the caller does not stream: a problem, or one that another
+    attempt replaces. One over :data:`PROBLEM_BYTES_MAX`, as sent or decoded, is dropped.
+    """
+    if response.is_closed:
+        return
+    body = bytearray()
+    for chunk in response.iter_raw():
+        body += chunk
+        if len(body) > PROBLEM_BYTES_MAX:
+            break
+    response.close()
+    _replace_body(response, bytes(body))
+
+
+async def read_small_async(response: httpx.Response) -> None:
+    if response.is_closed:
+        return
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        body += chunk
+        if len(body) > PROBLEM_BYTES_MAX:
+            break
+    await response.aclose()
+    _replace_body(response, bytes(body))
+
+
+def _replace_body(response: httpx.Response, raw: bytes) -> None:
+    """Make a response as if it had come with this body, decoded."""
+    encoding = response.headers.pop("Content-Encoding", "identity")
+    response.stream = httpx.ByteStream(small_body(raw, encoding))
+    response.is_closed = response.is_stream_consumed = False
+    response.read()

@@ -27,15 +27,20 @@ from channelpay.payer.budgets import Purse
 from channelpay.payer.limits import least_promise
 from channelpay.payer.offers import Offer, Terms, offer_of, present_top_ups
 from channelpay.payer.origins import check_transport
+from channelpay.payer.purchased import Proof
+from channelpay.payer.receipts import ask_receipt
 from channelpay.payer.records import PayerChannel, Reservation
 from channelpay.payer.refusals import error_of, not_confirmed
 from channelpay.payer.state import PayerState
 from channelpay.payer.steps import Add, Answer, Paid, Send, Step, Wait
+from channelpay.protocol.receipts import SignedReceipt
 from channelpay.protocol.sse import NEED_VOUCHER, RECEIPT, EventReader, NeedVoucher
 from channelpay.protocol.wire import Receipt, VoucherPayload, parse_challenges
 
 VOUCHER_SECONDS = 30.0
 """A voucher that could not be delivered within this time comes too late."""
+RECEIPT_SECONDS = 5.0
+"""A receipt that did not come within this time may be asked for later."""
 RETRY_AFTER_SECONDS = 1.0
 FUNDING_POLL_SECONDS = 0.1
 AHEAD_SHARE_MAX = 4
@@ -45,17 +50,20 @@ _OURS = frozenset({NEED_VOUCHER, RECEIPT})
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What a response began with. ``reservation`` is what it was promised, ``receipt`` the one in
-    its header, if that was believed; ``is_final`` says that this holds unless another comes. Only
-    an event stream (``has_events``) brings one, and can ask for more.
+    """What a response began with. ``key`` is its Idempotency-Key, ``reservation`` what it was
+    promised; ``receipt`` and ``signed_receipt`` are those in its header that were believed;
+    ``is_final`` says that they hold unless another comes. Only an event stream (``has_events``)
+    brings one, and can ask for more.
     """
 
     offer: Offer
     url: str
+    key: str
     reservation: Reservation
     receipt: Receipt | None
-    is_final: bool
+    signed_receipt: SignedReceipt | None
     has_events: bool
+    is_final: bool = True
 
 
 class MeteredResponse:
@@ -76,6 +84,7 @@ class MeteredResponse:
         self._offer = head.offer
         self._limit = head.offer.cost_max
         self._url = head.url
+        self._key = head.key
         self._reservation = head.reservation
         self._receipt = head.receipt if head.is_final else None
         self._reader = EventReader() if head.has_events else None
@@ -83,6 +92,7 @@ class MeteredResponse:
         self._ahead = head.reservation.price
         self._delivered = head.reservation.voucher.cumulative_amount
         self._is_settled = False
+        self._signed = head.signed_receipt
         self.paid: Paid = Paid(head.reservation.channel_id, head.reservation.price, head.receipt)
 
     @property
@@ -294,23 +304,36 @@ class MeteredResponse:
 
     # --- the end -----------------------------------------------------------------------------
 
+    def prove(self) -> Generator[Step, Any, None]:
+        """The response was read to its end: have the payee sign what it cost, where purchases are
+        kept. Yields steps like :meth:`answer`. A receipt that fails can be asked for later.
+        """
+        if self._signed is not None or not self._state.purchases.are_kept:
+            return
+        with suppress(ChannelPayError):
+            entry = self._state.channel(self._reservation.channel_id)
+            self._signed = yield from ask_receipt(self._terms, entry, self._url, self._key)
+
     def settle(self) -> Paid:
         """The response has ended, or is read no more: enter what it cost. Once is enough."""
         if not self._is_settled:
             self._is_settled = True
-            receipt = self._believed()
-            if receipt is None:
+            receipt, signed = self._believed(), self._signed
+            told = receipt or signed
+            if told is None:
                 self._state.break_off(self._reservation)
                 self.paid = replace(self.paid, receipt=None)
             else:
                 cost = self._state.settle(
                     self._reservation,
-                    receipt.spent,
+                    told.spent,
                     self._url,
                     metered=self._offer.is_metered,
                     receipt=receipt,
+                    proof=Proof(signed, self._key),
                 )
-                self.paid = Paid(self._reservation.channel_id, cost, receipt)
+                channel_id = self._reservation.channel_id
+                self.paid = Paid(channel_id, cost, receipt, signed_receipt=signed)
         return self.paid
 
     def _believed(self) -> Receipt | None:

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from channelpay.errors import InputError, NotFound, ReceiptNotValid
+from channelpay.errors import NotFound
 from channelpay.payer.database import Database, amount_blob, blob_amount
 from channelpay.payer.records import PayerChannel
 from channelpay.protocol.receipts import SignedReceipt
@@ -21,7 +22,7 @@ from channelpay.protocol.wire import Receipt
 class Purchased:
     """One that was kept: its kind, as in the payee's ledger, what it cost, and would have cost;
     ``on_tab`` is owed for it. ``receipt`` is the JSON of the payee's signed receipt, if it gave
-    one.
+    one, and ``key`` the Idempotency-Key to ask for it with, if that is known.
     """
 
     number: int
@@ -33,6 +34,7 @@ class Purchased:
     list_price: int
     on_tab: int
     receipt: str | None
+    key: str | None
 
 
 class Purchases:
@@ -58,18 +60,37 @@ class Purchases:
             raise NotFound(f"no purchase {number} is kept", hint="See: channelpay receipt list")
         return _purchased(row)
 
+    def prove(self, number: int, receipt: SignedReceipt) -> None:
+        """Keep the payee's signed receipt of a purchase."""
+        with self._database.write() as connection:
+            connection.execute(
+                "UPDATE purchased SET receipt = ? WHERE id = ?", (receipt.to_json(), number)
+            )
+
+
+class Proof(NamedTuple):
+    """The payee's signed receipt of a purchase, if it gave one, and the Idempotency-Key to ask for
+    it with.
+    """
+
+    receipt: SignedReceipt | None = None
+    key: str | None = None
+
+
+NO_PROOF = Proof()
+
 
 @dataclass(frozen=True, slots=True)
 class Bought:
     """What was just paid for: its ``cost``, and what its answer says. Where there is a tab, what
-    was charged beyond the ``price`` has paid of that. ``signed_receipt`` is the header.
+    was charged beyond the ``price`` has paid of that.
     """
 
     url: str
     cost: int
     price: int
     receipt: Receipt | None
-    signed_receipt: str | None
+    proof: Proof
 
 
 def keep(connection: sqlite3.Connection, entry: PayerChannel, bought: Bought, now: int) -> None:
@@ -85,32 +106,23 @@ def keep(connection: sqlite3.Connection, entry: PayerChannel, bought: Bought, no
             return
     price = None if told is None else told.price
     list_price = cost + on_tab if price is None else max(price.list_price, cost)
-    signed = bought.signed_receipt
-    proof = None if signed is None else _proof(signed, entry)
-    _insert(connection, (*place, TAB if on_tab else SALE), (cost, list_price, on_tab), proof)
+    amounts = (cost, list_price, on_tab)
+    _insert(connection, (*place, TAB if on_tab else SALE), amounts, bought.proof)
 
 
 def _insert(
     connection: sqlite3.Connection,
     place: tuple[ChannelId, int, str, str],
     amounts: tuple[int, int, int],
-    proof: str | None = None,
+    proof: Proof = NO_PROOF,
 ) -> None:
+    receipt = None if proof.receipt is None else proof.receipt.to_json()
     connection.execute(
-        "INSERT INTO purchased (channel_id, time, url, kind, cost, list_price, on_tab, receipt)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (*place, *map(amount_blob, amounts), proof),
+        "INSERT INTO purchased"
+        " (channel_id, time, url, kind, cost, list_price, on_tab, receipt, key)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (*place, *map(amount_blob, amounts), receipt, proof.key),
     )
-
-
-def _proof(header: str, entry: PayerChannel) -> str | None:
-    """The signed receipt as JSON, if it is one of this channel that holds."""
-    try:
-        receipt = SignedReceipt.from_header(header)
-        receipt.check()
-    except (InputError, ReceiptNotValid):
-        return None
-    return receipt.to_json() if receipt.channel_id == entry.channel_id else None
 
 
 def _purchased(row: sqlite3.Row) -> Purchased:
@@ -124,4 +136,5 @@ def _purchased(row: sqlite3.Row) -> Purchased:
         blob_amount(row["list_price"]),
         blob_amount(row["on_tab"]),
         row["receipt"],
+        row["key"],
     )

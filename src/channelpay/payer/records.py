@@ -6,8 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
+from channelpay.errors import AmountExceedsDeposit, ConfigError, InputError
 from channelpay.payer.signed_fundings import SignedFunding
+from channelpay.protocol.text import to_hex
 from channelpay.protocol.types import (
+    AMOUNT_MAX,
     NATIVE,
     Address,
     Channel,
@@ -93,6 +96,31 @@ class PayerChannel:
 
     def covers(self, price: int, delta: int = 0) -> bool:
         return self.next_cumulative(price, delta) <= self.deposit
+
+    def require_deposit(self, cumulative: int) -> None:
+        """Raises :class:`AmountExceedsDeposit` if a voucher for so much is not covered."""
+        if cumulative > min(self.deposit, AMOUNT_MAX):
+            raise AmountExceedsDeposit(
+                f"the next voucher needs {cumulative}, the channel holds {self.deposit}",
+                channelId=to_hex(self.channel_id),
+                deposit=str(self.deposit),
+            )
+
+    def require_signable(self, cumulative: int) -> None:
+        """Raises what :meth:`PayerState.sign_by_hand` raises."""
+        if self.status not in {ChannelStatus.OPEN, ChannelStatus.CLOSING}:
+            raise InputError(f"the channel is {self.status}: it takes no vouchers")
+        if self.in_doubt:
+            raise ConfigError(
+                "more may have been signed on this channel than the books know",
+                hint="Pay its payee once: it shows what it holds. See: channelpay channel list",
+            )
+        if cumulative < self.signed:
+            raise InputError(
+                f"{self.signed} base units are signed already: a voucher for less changes nothing",
+                hint="An amount is all that the payee may take so far, never what is added.",
+            )
+        self.require_deposit(cumulative)
 
 
 Sign = Callable[[PayerChannel, int], Voucher]

@@ -23,7 +23,7 @@ from typing import Any
 
 from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
-from requests.exceptions import ChunkedEncodingError, Timeout
+from requests.exceptions import ChunkedEncodingError, RequestException
 from requests.exceptions import ConnectionError as RequestsConnectionError
 from urllib3 import BaseHTTPResponse, HTTPHeaderDict, HTTPResponse
 from urllib3.exceptions import ProtocolError, ReadTimeoutError
@@ -39,7 +39,7 @@ from channelpay.payer.driver import (
     run,
     small_body,
 )
-from channelpay.payer.metering import VOUCHER_SECONDS, MeteredResponse
+from channelpay.payer.metering import RECEIPT_SECONDS, VOUCHER_SECONDS, MeteredResponse
 from channelpay.payer.origins import following_key
 from channelpay.payer.steps import PROBLEM_BYTES_MAX, Answer, Paid, Send, Step
 from channelpay.protocol.sse import NeedVoucher
@@ -47,7 +47,7 @@ from channelpay.protocol.sse import NeedVoucher
 _CHUNK_BYTES = 64 * 1024
 _OF_BODY = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
-SendRequest = Callable[[PreparedRequest], Response]
+SendRequest = Callable[..., Response]
 
 
 class PaidResponse(Response):
@@ -100,8 +100,7 @@ class ChannelPayAdapter(HTTPAdapter):
         paid = run(session.run(), exchange.send, self._payer.perform)
         response = exchange.last
         if isinstance(paid, MeteredResponse):
-            vouchers = partial(send, timeout=VOUCHER_SECONDS)
-            _MeteredBody(response, paid, self._payer.perform, vouchers)
+            _MeteredBody(response, paid, self._payer.perform, send)
             return response
         if response.is_redirect:
             _read_small(response)  # Else the session would read all of it.
@@ -214,6 +213,7 @@ class _MeteredBody:
                     yield from self._paid_parts(chunk)
             if rest := self._metered.rest():
                 yield rest
+            run(self._metered.prove(), self._send, self._perform)
         finally:
             self._end()
 
@@ -233,14 +233,15 @@ class _MeteredBody:
             self._show_cost()
 
     def _send(self, step: Send) -> Answer:
-        request = _bare(self._response.request, "HEAD")
+        request = _bare(self._response.request, step.method or "HEAD", step.to)
         request.headers.update(step.headers)
+        seconds = VOUCHER_SECONDS if step.to is None else RECEIPT_SECONDS
         try:
-            response = self._send_request(request)
-        except (RequestsConnectionError, Timeout):
+            response = self._send_request(request, timeout=seconds)
+            _read_small(response)
+        except RequestException:
             # To be repeated like a busy payee's answer: a voucher is the same at each attempt.
             return Answer(503, str(self._response.url), retry_after="0")
-        _read_small(response)
         return _answer_of(response)
 
     @contextmanager

@@ -211,4 +211,12 @@ MIGRATIONS = (
         ) STRICT""",
         "CREATE INDEX passes_by_origin ON passes (origin, payer)",
     ),
+    # With what Idempotency-Key it was bought: so its receipt can be asked for later.
+    ("ALTER TABLE purchased ADD COLUMN key TEXT",),
+    # By what the payer itself knows of the end of a pass.
+    (
+        "ALTER TABLE passes ADD COLUMN used INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE passes ADD COLUMN lasts INTEGER NOT NULL DEFAULT 0",
+        "UPDATE passes SET used = max(0, uses - left_over)",
+    ),
 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +23,9 @@ from channelpay.errors import (
     IdempotencyKeyReused,
     InputError,
     NetworkError,
+    ReceiptNotValid,
+    TabFull,
+    VoucherPublic,
     WrongChain,
 )
 from channelpay.payer.budgets import LimitKind, Purse, Question, over_limit
@@ -31,13 +35,17 @@ from channelpay.payer.limits import is_metered, least_promise
 from channelpay.payer.metering import Head, MeteredResponse, is_genuine
 from channelpay.payer.offers import Offer, Terms, offer_of, present_top_ups
 from channelpay.payer.origins import check_transport, following_key, is_counter, origin_of
+from channelpay.payer.patience import Patience, asks_to_wait
+from channelpay.payer.proving import proof_for
+from channelpay.payer.purchased import Proof
+from channelpay.payer.receipts import proof_in
 from channelpay.payer.records import PayerChannel, Reservation
 from channelpay.payer.refusals import not_confirmed
-from channelpay.payer.showing import Showing
+from channelpay.payer.showing import Bought, Showing
 from channelpay.payer.state import PayerState
 from channelpay.payer.steps import Add, Answer, Look, Open, Paid, Send, Step, Wait
 from channelpay.payer.tab_use import TabUse
-from channelpay.protocol.receipts import ASKING_HEADER, SIGNED
+from channelpay.protocol.receipts import ASKING_HEADER, SIGNED, SignedReceipt
 from channelpay.protocol.sse import MEDIA_TYPE
 from channelpay.protocol.text import checksum_address
 from channelpay.protocol.types import ChannelId, ChannelStatus, Voucher
@@ -52,10 +60,6 @@ from channelpay.protocol.wire import (
     parse_challenges,
 )
 
-DEADLINE_SECONDS = 180.0
-"""After that a session waits no longer: for confirmations, a busy payee, or another open."""
-RETRY_AFTER_SECONDS = 1.0
-"""How long to wait where the payee does not say."""
 PAUSE_GROWTH = 1.5
 """Each pause is at least so much longer than that before it: a session has few attempts, for HTTP
 libraries count them as redirects, and give up after 20.
@@ -89,15 +93,15 @@ class PaymentSession:
         self._url = url
         self._key = idempotency_key or str(uuid.uuid4())
         self._clock = clock
-        self._deadline = clock() + DEADLINE_SECONDS
+        self._patience = Patience(clock, PAUSE_GROWTH)
         self._offer: Offer | None = None
         self._reservation: Reservation | None = None
         self._asked_to_open = False
         self._is_led_elsewhere = False
         self._is_short = False
         self._is_answered = False
+        self._is_asked_for_proof = False
         self._share = 0
-        self._pauses = 0
         self._seen: set[tuple[str, ChannelId]] = set()
         self._tab_use = TabUse(state)
 
@@ -125,10 +129,10 @@ class PaymentSession:
     def _showing(self) -> Showing:
         """What shows the passes that the payer holds here."""
         books = (self._terms, self._state)
-        return Showing(*books, self._url, self._key, self._buy, self._paused)
+        return Showing(*books, self._url, self._key, self._buy, self._patience.pause)
 
-    def _buy(self, terms: Terms, url: str, key: str) -> Generator[Step, Any, Answer | None]:
-        """Buy what the payee sells at ``url``, on the way; its answer, if it was paid for."""
+    def _buy(self, terms: Terms, url: str, key: str) -> Generator[Step, Any, Bought | None]:
+        """Buy what the payee sells at ``url``, on the way, and not where a redirect leads."""
         steps = PaymentSession(terms, self._state, url, key, self._clock).run()
         answer: Answer | None = None
         result = paid = None
@@ -136,17 +140,24 @@ class PaymentSession:
             while True:
                 step = steps.send(result)
                 result = yield replace(step, bare=True, to=url) if isinstance(step, Send) else step
-                answer = result if isinstance(result, Answer) else answer
+                if isinstance(result, Answer):
+                    answer = result
+                    if origin_of(answer.url) != origin_of(url):
+                        return None
         except StopIteration as end:
             paid = end.value
         finally:
             steps.close()
-        return None if paid is None else answer
+        if answer is None or not isinstance(paid, Paid):
+            return None
+        return answer, paid.channel_id
 
     # --- attempts ----------------------------------------------------------------------------
 
     def _first_attempt(self) -> Generator[Step, Any, Answer]:
         """Ahead of the 402 where the price is known and a channel can pay it; else plainly."""
+        if is_counter(self._url):  # What is asked there may be as good as money: a coupon.
+            check_transport(self._url, allow_plain_http=self._terms.allow_plain_http)
         offer = self._known_offer()
         if offer is not None:
             return (yield from self._attempt(offer))
@@ -176,6 +187,8 @@ class PaymentSession:
         credential = offer.credential(self._terms.payer, payload)
         headers = {"Authorization": credential, "Idempotency-Key": self._key}
         headers |= self._tab_use.headers(offer, reservation.price)
+        if self._is_asked_for_proof:
+            headers |= proof_for(self._terms, entry, offer.challenge)
         if self._state.purchases.are_kept:
             headers[ASKING_HEADER] = SIGNED
         if offer.is_metered:  # Its body is looked into, which a compressed one does not allow.
@@ -189,7 +202,12 @@ class PaymentSession:
     ) -> Generator[Step, Any, Reservation]:
         """Have the payee say what it holds, and set the price aside by that."""
         payload = payload_of(entry, reservation.voucher)
-        yield from ask(self._state, entry, lambda: offer.credential(self._terms.payer, payload))
+
+        def headers() -> dict[str, str]:
+            proof = proof_for(self._terms, entry, offer.challenge) if self._is_at(entry) else {}
+            return {"Authorization": offer.credential(self._terms.payer, payload), **proof}
+
+        yield from ask(self._state, entry, headers)
         self._is_short = not self._state.channel(entry.channel_id).in_doubt
         return (yield from self._reserve(offer))
 
@@ -224,17 +242,21 @@ class PaymentSession:
         request may cost; 0 where it is not. For a voucher is good for whoever holds it, and another
         place than the channel was last used at may name any payee as its own.
         """
-        is_trusted = self._terms.allowed.origins is not None or entry.url is None
-        if is_trusted or origin_of(entry.url or "") == origin_of(self._url):
+        if self._is_at(entry):
             return 0
         at_stake = entry.signed - entry.spent
         return at_stake if at_stake > offer.cost_max else 0
+
+    def _is_at(self, entry: PayerChannel) -> bool:
+        """Whether this place is the payee's own, as far as is known."""
+        is_trusted = self._terms.allowed.origins is not None or entry.url is None
+        return is_trusted or origin_of(entry.url or "") == origin_of(self._url)
 
     def _lower_stake(
         self, offer: Offer, entry: PayerChannel, at_stake: int
     ) -> Generator[Step, Any, None]:
         """Wait for the channel's other requests; without any, refuse."""
-        if entry.in_flight and self._clock() < self._deadline:
+        if entry.in_flight and not self._patience.is_over:
             yield Wait(FUNDING_POLL_SECONDS)
             return
         raise over_limit(LimitKind.PLACE, at_stake, offer.cost_max)
@@ -252,24 +274,27 @@ class PaymentSession:
         if is_counter(self._url):
             return offer.request.amount
         if not offer.is_metered:
-            return self._tab_use.price(offer, entry)
+            return self._tab_use.price(offer, entry, self._reservation)
         room = self._state.room(entry, offer.limits.budget_at(self._url))
         return max(offer.limits.set_aside(offer.request, room), self._share)
 
     def _try_reserve(self, offer: Offer, entry: PayerChannel) -> Reservation | None:
         price, amount = self._price(offer, entry), offer.request.amount
-        if price == 0:  # What goes on the tab is to be paid within the budgets, too.
-            self._check_budget(offer, self._tab_use.owed_with(offer, entry))
+        budget = offer.limits.budget_at(self._url)
+        if price < amount:
+            budget = replace(budget, tab_max=offer.limits.tab_max)
         try:
             return self._state.reserve(
                 entry.channel_id,
                 price,
                 self._terms.sign,
                 delta=offer.request.min_voucher_delta,
-                budget=offer.limits.budget_at(self._url),
+                budget=budget,
                 limit=offer.cost_max if offer.is_metered else max(price, amount),
                 instead_of=self._reservation,
             )
+        except TabFull:  # Another request was faster: now it counts.
+            return self._try_reserve(offer, entry)
         except AmountExceedsDeposit:
             return None
 
@@ -296,7 +321,7 @@ class PaymentSession:
                 self._check_budget(offer, needed - entry.signed)
                 amount = limits.top_up_for(entry.deposit, shortfall)
                 yield Add(entry.channel_id, amount, entry.deposit, request)
-                yield from present_top_up(self._terms, self._state, offer, entry, self._paused)
+                yield from present_top_up(self._terms, self._state, offer, entry, self._patience)
         current = self._channel_for(offer)
         if current is None or not self._is_covered(offer, current):
             yield from self._wait_for_funding(offer, seen)
@@ -307,16 +332,6 @@ class PaymentSession:
             entry = self._state.channel(self._reservation.channel_id)
             if entry.authorized is not None:
                 yield Look(entry.channel.payee)
-
-    def _paused(self, answer: Answer) -> Generator[Step, Any, bool]:
-        """Wait as the answer asks; False if it does not, or for too long."""
-        asked = answer.retry_after_seconds or RETRY_AFTER_SECONDS
-        seconds = max(asked, RETRY_AFTER_SECONDS * PAUSE_GROWTH**self._pauses)
-        if not asks_to_wait(answer) or self._clock() + seconds > self._deadline:
-            return False
-        self._pauses += 1
-        yield Wait(seconds)
-        return True
 
     def _check_budget(self, offer: Offer, amount: int) -> None:
         """Nothing is deposited for a payment that would then be refused."""
@@ -334,7 +349,7 @@ class PaymentSession:
         """Wait for whoever is at it. The books say when it is done; the chain is asked seldom, for
         many may wait for one.
         """
-        if self._clock() >= self._deadline:
+        if self._patience.is_over:
             for entry in self._channels_to(offer):
                 if fundings := self._state.fundings(entry.channel_id):
                     raise not_confirmed(fundings[-1])
@@ -360,7 +375,7 @@ class PaymentSession:
         if self._reservation is None:
             return self._choose(answer) if answer.status == 402 else None
         if asks_to_wait(answer):
-            if not (yield from self._paused(answer)):
+            if not (yield from self._patience.pause(answer)):
                 return None
             return self._choose(answer) if answer.challenges else self._offer
         channel_id = self._reservation.channel_id
@@ -411,8 +426,16 @@ class PaymentSession:
             return self._state.present_top_ups_again(channel_id)
         return code in _FRESH_CHALLENGE_HELPS
 
+    def _prove(self, channel_id: ChannelId) -> bool:
+        """The voucher was settled: show also that we have its key, once, and only to its payee."""
+        is_first = not self._is_asked_for_proof
+        self._is_asked_for_proof = self._is_at(self._state.channel(channel_id))
+        return is_first and self._is_asked_for_proof
+
     def _can_help(self, answer: Answer, channel_id: ChannelId) -> bool:
         """Whether another attempt can, after what the payee says."""
+        if answer.code == VoucherPublic.code:
+            return self._prove(channel_id)
         return self._learn_of_tab(answer, channel_id) or self._learn(answer, channel_id)
 
     def _learn_of_tab(self, answer: Answer, channel_id: ChannelId) -> bool:
@@ -422,7 +445,7 @@ class PaymentSession:
             return False
         others = self._state.channel(channel_id, held)
         is_taken_back = self._tab_use.is_taken_back(answer, others, held.price)
-        return is_taken_back or self._tab_use.is_to_pay(answer, offer, others)
+        return is_taken_back or self._tab_use.is_to_pay(answer, offer, others, held)
 
     def _present_once_more(self, code: str, channel_id: ChannelId) -> bool:
         """A payee that lost its books learns of the channel from its open transaction."""
@@ -478,9 +501,11 @@ class PaymentSession:
         if held is None or offer is None or answer.receipt is None or answer.status >= 400:
             return None
         receipt = self._believed(answer.receipt, held)
+        signed = self._signed(answer.signed_receipt, held)
         has_events = answer.media_type == MEDIA_TYPE
         if has_events or (offer.is_metered and answer.media_type is not None):
-            paid = self._begun(offer, held, receipt, has_events=has_events)
+            told = (held, receipt, signed)
+            paid = self._begun(Head(offer, self._url, self._key, *told, has_events=has_events))
         else:
             spent = None if receipt is None else receipt.spent
             cost = self._state.settle(
@@ -489,24 +514,22 @@ class PaymentSession:
                 self._url,
                 price=offer.request.amount,
                 receipt=receipt,
-                signed_receipt=answer.signed_receipt,
+                proof=Proof(signed, self._key),
             )
-            paid = Paid(held.channel_id, min(cost, held.price or held.ceiling), receipt)
+            cost = min(cost, held.price or held.ceiling)
+            paid = Paid(held.channel_id, cost, receipt, signed_receipt=signed)
         self._reservation = None
         return paid
 
-    def _begun(
-        self, offer: Offer, held: Reservation, receipt: Receipt | None, *, has_events: bool
-    ) -> MeteredResponse:
+    def _begun(self, head: Head) -> MeteredResponse:
         """An answer that is paid for while it is read. What its head says is all that is said of
         the cost if the price was for the whole, or if a body without events was charged before.
         """
-        is_final = not offer.is_metered
-        if offer.is_metered:
-            spent = None if receipt is None else receipt.spent
-            before = self._state.begin_metered(held, spent, self._url)
-            is_final = spent is not None and spent > before and not has_events
-        head = Head(offer, self._url, held, receipt, is_final=is_final, has_events=has_events)
+        if head.offer.is_metered:
+            spent = None if head.receipt is None else head.receipt.spent
+            before = self._state.begin_metered(head.reservation, spent, self._url)
+            is_final = spent is not None and spent > before and not head.has_events
+            head = replace(head, is_final=is_final)
         return MeteredResponse(self._terms, self._state, head, self._clock)
 
     def _believed(self, header: str, reservation: Reservation) -> Receipt | None:
@@ -517,6 +540,14 @@ class PaymentSession:
             return None
         entry = self._state.channel(reservation.channel_id)
         return receipt if is_genuine(receipt, entry) else None
+
+    def _signed(self, header: str | None, reservation: Reservation) -> SignedReceipt | None:
+        """The signed receipt that came with the answer, if it holds."""
+        if header is None:
+            return None
+        with suppress(ReceiptNotValid):
+            return proof_in(header, self._state.channel(reservation.channel_id))
+        return None
 
     def _release(self) -> None:
         reservation, self._reservation = self._reservation, None
@@ -629,12 +660,6 @@ class PaymentSession:
 def is_answered(answer: Answer) -> bool:
     """Whether the payee is there: neither a gateway nor a payee in trouble answered for it."""
     return answer.status not in _NO_ANSWER
-
-
-def asks_to_wait(answer: Answer) -> bool:
-    if answer.status == 503:
-        return answer.retry_after is not None
-    return answer.status == 402 and answer.code == "too-few-confirmations"
 
 
 def payload_of(entry: PayerChannel, voucher: Voucher) -> Payload:

@@ -33,14 +33,15 @@ from channelpay.payer.steps import Answer, Send, Step
 from channelpay.protocol.parse import parse_bytes32
 from channelpay.protocol.passes import PLACE, PROOF_HEADER, SCHEME, proof_place
 from channelpay.protocol.text import to_hex
+from channelpay.protocol.types import ChannelId
 
 TRIES_MAX = 8
 """How often passes are shown for one request: an old token, a proof, one that was renewed."""
 
-Buy = Callable[[Terms, str, str], Generator[Step, Any, Answer | None]]
-"""Pays for what is at a URL under some terms, with an Idempotency-Key; the answer, if it was
-paid.
-"""
+Bought = tuple[Answer, ChannelId]
+"""The answer to what was paid for, and on which channel."""
+Buy = Callable[[Terms, str, str], Generator[Step, Any, Bought | None]]
+"""Pays for what is at a URL under some terms, with an Idempotency-Key; None if it was not paid."""
 Pause = Callable[[Answer], Generator[Step, Any, bool]]
 """Waits as an answer asks; False if it does not, or for too long."""
 
@@ -67,6 +68,8 @@ class Showing:
         self._pause = pause
         self._proof: str | None = None
         self._refused: set[str] = set()
+        self._counted: set[tuple[bytes, str]] = set()
+        self._has_renewed = False
 
     def run(self) -> Generator[Step, Any, Shown | None]:
         """None if there was none to show. An answer that no pass covered is the one to go on with,
@@ -78,6 +81,7 @@ class Showing:
             if held is None:
                 return shown
             check_transport(self._url, allow_plain_http=self._terms.allow_plain_http)
+            self._count(held)
             answer: Answer = yield Send(self._headers(held))
             if answer.shown is not None and answer.shown.pass_id == held.pass_id:
                 self._state.passes.record(held, answer.shown)
@@ -92,6 +96,13 @@ class Showing:
         path = unquote(urlsplit(self._url).path) or "/"
         origin, refused = origin_of(self._url), frozenset(self._refused)
         return self._state.passes.to_show(self._terms.payer, origin, path, refused)
+
+    def _count(self, held: HeldPass) -> None:
+        """The payee counts a pass once for a key."""
+        use = (held.pass_id, self._key)
+        if use not in self._counted:
+            self._counted.add(use)
+            self._state.passes.count(held)
 
     def _headers(self, held: HeldPass) -> dict[str, str]:
         headers = {"Authorization": f"{SCHEME} {held.token}", "Idempotency-Key": self._key}
@@ -112,7 +123,10 @@ class Showing:
         if answer.status == 503:
             return (yield from self._pause(answer))
         self._refused.add(held.token)
-        if answer.code == PassEnded.code and held.renews:
+        if answer.code == PassEnded.code and held.renews and self._state.passes.is_over(held):
+            if self._has_renewed:
+                return True  # One for a request: the next one that needs it has it bought.
+            self._has_renewed = True
             yield from self._renew(held)
         if answer.code in {PassEnded.code, PassNotValid.code}:
             self._state.passes.end(held.pass_id, answer.code)
@@ -139,19 +153,25 @@ class Showing:
         url = f"{held.origin}{PLACE}passes/{held.plan}"
         key = str(uuid.uuid5(uuid.UUID(bytes=held.pass_id), "renew"))
         try:
-            answer = yield from self._buy(self._terms_for(held), url, key)
+            bought = yield from self._buy(self._terms_for(held), url, key)
         except NetworkError:
             raise
         except ChannelPayError:
             return  # Over budget, say: the page itself may still be paid for.
-        if answer is not None and answer.shown is not None:
-            self._state.passes.add(held.renewed(answer.shown))
+        if bought is None:
+            return
+        answer, channel_id = bought
+        if answer.shown is not None:
+            passes = self._state.passes
+            passes.add(held.renewed(answer.shown, channel_id, passes.now()))
 
     def _terms_for(self, held: HeldPass) -> Terms:
         """What was agreed to: its token, and no more than it cost."""
         token = self._state.channel(held.channel_id).channel.token
         limits = self._terms.limits.get(token)
-        allowed = {} if limits is None else {token: replace(limits, price_max=held.price)}
+        if limits is not None:
+            limits = replace(limits, price_max=held.price, metered_max=None)
+        allowed = {} if limits is None else {token: limits}
         return replace(self._terms, limits=allowed, confirm=never)
 
 

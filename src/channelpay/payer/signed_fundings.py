@@ -61,24 +61,25 @@ class SignedFundings:
         or top-up has the same nonce, so that one of the two can be used.
         """
         authorization = funding.signed.authorization
-        values = (authorization.method.value, amount_blob(authorization.amount))
+        amount = amount_blob(authorization.amount)
         with self._database.write() as connection:
             connection.execute(
                 "INSERT OR REPLACE INTO signed_fundings VALUES (?, ?, ?, ?, ?, ?)",
                 (
                     channel_id,
-                    *values,
+                    authorization.method.value,
+                    amount,
                     authorization.ends_at,
                     funding.salt,
                     funding.signed.signature,
                 ),
             )
             connection.execute(
-                "UPDATE channels SET funding_until = 0, deposit = CASE status WHEN ? THEN ?"
-                " ELSE deposit END, refused = CASE status WHEN ? THEN NULL ELSE refused END"
-                " WHERE channel_id = ?",
-                (ChannelStatus.ABSENT.value, values[1], ChannelStatus.ABSENT.value, channel_id),
+                "UPDATE channels SET deposit = ?, refused = NULL"
+                " WHERE channel_id = ? AND status = ?",
+                (amount, channel_id, ChannelStatus.ABSENT.value),
             )
+            end_claim(connection, channel_id)
 
     def end(self, channel_id: ChannelId) -> None:
         """It was used, or can never be used any more."""
@@ -105,6 +106,12 @@ class SignedFundings:
                 (until, channel_id, ChannelStatus.ABSENT.value, now),
             )
             return claimed.rowcount == 1
+
+
+def end_claim(connection: sqlite3.Connection, channel_id: ChannelId) -> None:
+    """No program is at an open or a top-up of this channel any more."""
+    connection.execute("DELETE FROM funders WHERE channel_id = ?", (channel_id,))
+    connection.execute("UPDATE channels SET funding_until = 0 WHERE channel_id = ?", (channel_id,))
 
 
 def presentable_open(

@@ -12,6 +12,7 @@ from channelpay.errors import InputError
 from channelpay.payer.passes import HeldPass, PassState
 from channelpay.protocol.notes import PriceNote
 from channelpay.protocol.parse import parse_amount, parse_json_object
+from channelpay.protocol.receipts import SignedReceipt
 from channelpay.protocol.tabs import TabNote
 from channelpay.protocol.types import Address, ChannelId
 from channelpay.protocol.wire import Receipt, SessionRequest
@@ -133,13 +134,15 @@ class Paid:
 
     While a metered response is read, and after one that ended without a receipt, ``cost`` is what
     it was promised: it has cost that at most, beside what was promised before and not used. With
-    a ``by_pass`` that covered it, it cost nothing.
+    a ``by_pass`` that covered it, it cost nothing. Where purchases are kept, ``signed_receipt``
+    proves it to others, if the payee signs receipts.
     """
 
     channel_id: ChannelId
     cost: int
     receipt: Receipt | None
     by_pass: HeldPass | None = None
+    signed_receipt: SignedReceipt | None = None
 
     @property
     def tab(self) -> TabNote | None:

@@ -7,16 +7,23 @@ where a voucher did not get through.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import anyio
 import anyio.to_thread
 
 from channelpay.payer.driver import Done, advance, run
-from channelpay.payer.messages import answer_of, bare_request, httpx
-from channelpay.payer.metering import VOUCHER_SECONDS, MeteredResponse
+from channelpay.payer.messages import (
+    answer_of,
+    bare_request,
+    httpx,
+    read_small,
+    read_small_async,
+)
+from channelpay.payer.metering import RECEIPT_SECONDS, VOUCHER_SECONDS, MeteredResponse
 from channelpay.payer.steps import Answer, Send, Step, Wait
 from channelpay.protocol.sse import NeedVoucher
 
@@ -41,12 +48,14 @@ class _Metered:
         self._metered.settle()
         self._show_cost()
 
-    def _voucher_request(self, step: Send) -> httpx.Request:
-        """It has its own client's timeout: that of the response may be none."""
-        request = bare_request(self._response.request, step.headers, "HEAD")
-        request.extensions = {
-            name: value for name, value in request.extensions.items() if name != "timeout"
-        }
+    def _request(self, step: Send) -> httpx.Request:
+        """A voucher has its own client's timeout: that of the response may be none."""
+        request = bare_request(self._response.request, step.headers, step.method or "HEAD", step.to)
+        extensions = dict(request.extensions)
+        extensions.pop("timeout", None)
+        if step.to is not None:  # A receipt is not worth waiting for.
+            extensions["timeout"] = httpx.Timeout(RECEIPT_SECONDS).as_dict()
+        request.extensions = extensions
         return request
 
     def _answer_of(self, response: httpx.Response) -> Answer:
@@ -99,6 +108,7 @@ class MeteredStream(_Metered, httpx.SyncByteStream):
                         self._answer(part)
             if rest := self._metered.rest():
                 yield rest
+        run(self._metered.prove(), self._send, self._perform)
 
     def close(self) -> None:
         try:
@@ -116,11 +126,13 @@ class MeteredStream(_Metered, httpx.SyncByteStream):
         client = self._client or self._own_client
         if client is None:
             client = self._own_client = httpx.Client(timeout=VOUCHER_SECONDS)
-        request = self._voucher_request(step)
+        request = self._request(step)
         try:
-            return self._answer_of(client.send(request, auth=None, follow_redirects=False))
+            response = client.send(request, auth=None, follow_redirects=False, stream=True)
+            read_small(response)
         except httpx.TransportError:
             return self._not_reached()
+        return self._answer_of(response)
 
 
 class AsyncMeteredStream(_Metered, httpx.AsyncByteStream):
@@ -154,6 +166,7 @@ class AsyncMeteredStream(_Metered, httpx.AsyncByteStream):
                         await self._answer(part)
             if rest := self._metered.rest():
                 yield rest
+        await self._run(self._metered.prove())
 
     async def aclose(self) -> None:
         """Also where the reader was cancelled the books are brought in order."""
@@ -166,7 +179,10 @@ class AsyncMeteredStream(_Metered, httpx.AsyncByteStream):
                     await self._own_client.aclose()
 
     async def _answer(self, need: NeedVoucher) -> None:
-        steps = self._metered.answer(need)
+        await self._run(self._metered.answer(need))
+        self._show_cost()
+
+    async def _run(self, steps: Generator[Step, Any, None]) -> None:
         try:
             current = await anyio.to_thread.run_sync(advance, steps, None)
             while not isinstance(current, Done):
@@ -180,14 +196,15 @@ class AsyncMeteredStream(_Metered, httpx.AsyncByteStream):
                 current = await anyio.to_thread.run_sync(advance, steps, answer)
         finally:
             steps.close()
-        self._show_cost()
 
     async def _send(self, step: Send) -> Answer:
         client = self._client or self._own_client
         if client is None:
             client = self._own_client = httpx.AsyncClient(timeout=VOUCHER_SECONDS)
-        request = self._voucher_request(step)
+        request = self._request(step)
         try:
-            return self._answer_of(await client.send(request, auth=None, follow_redirects=False))
+            response = await client.send(request, auth=None, follow_redirects=False, stream=True)
+            await read_small_async(response)
         except httpx.TransportError:
             return self._not_reached()
+        return self._answer_of(response)

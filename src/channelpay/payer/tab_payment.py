@@ -13,6 +13,7 @@ from channelpay.payer.doubt import receipt_in
 from channelpay.payer.metering import is_genuine
 from channelpay.payer.offers import Offer, Terms, offer_of
 from channelpay.payer.origins import check_transport, origin_of
+from channelpay.payer.proving import proof_for
 from channelpay.payer.records import PayerChannel
 from channelpay.payer.refusals import error_of
 from channelpay.payer.state import PayerState
@@ -84,7 +85,7 @@ class TabPayment:
         receipt: Receipt | None = None
         answered = False
         try:
-            answer: Answer = yield self._head(offer, held.voucher)
+            answer: Answer = yield self._head(offer, entry, held.voucher)
             answered = True
             receipt = receipt_in(answer, self._state.channel(entry.channel_id))
             if receipt is None or receipt.tab is None:
@@ -101,7 +102,7 @@ class TabPayment:
             for entry in entries:
                 known = self._state.tabs.tab(entry).owed
                 voucher = Voucher(entry.channel_id, entry.signed, entry.signature)
-                answer: Answer = yield self._head(offer, voucher)
+                answer: Answer = yield self._head(offer, entry, voucher)
                 receipt = receipt_in(answer, entry)
                 if receipt is None or receipt.tab is None or not is_genuine(receipt, entry):
                     continue
@@ -124,6 +125,7 @@ class TabPayment:
         )
         return [one for one in found if one.is_usable and one.signature]
 
-    def _head(self, offer: Offer, voucher: Voucher) -> Send:
-        header = offer.credential(self._terms.payer, VoucherPayload(voucher))
-        return Send({"Authorization": header}, bare=True, head=True)
+    def _head(self, offer: Offer, entry: PayerChannel, voucher: Voucher) -> Send:
+        credential = offer.credential(self._terms.payer, VoucherPayload(voucher))
+        proof = proof_for(self._terms, entry, offer.challenge)
+        return Send({"Authorization": credential, **proof}, bare=True, head=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from channelpay.errors import TabDue, TabFull
 from channelpay.payer.offers import Offer
-from channelpay.payer.records import PayerChannel
+from channelpay.payer.records import PayerChannel, Reservation
 from channelpay.payer.state import PayerState
 from channelpay.payer.steps import Answer
 from channelpay.protocol.tabs import ACCEPTED, HEADER
@@ -20,24 +20,21 @@ class TabUse:
         self._is_refused = False
         self._more: int | None = None
 
-    def price(self, offer: Offer, entry: PayerChannel) -> int:
+    def price(self, offer: Offer, entry: PayerChannel, held: Reservation | None) -> int:
         """What to set aside: nothing for what goes on the tab, else the price with what is owed,
         which the first voucher for something else pays as well. ``entry`` is the channel without
-        this request: where others are under way, what is owed is not promised once more.
+        this request, which has ``held`` so far: where others pay, what is owed is not promised once
+        more; and where others are to be put on the tab, they are owed as well.
         """
         amount, limit = offer.request.amount, offer.limits.tab_max
         if self._more is not None:
             return amount + self._more
         if limit <= 0:
             return amount
-        tab = self._tabs.tab(entry)
-        if not self._is_refused and tab.takes(amount, limit, self._tabs.now()):
+        tab, coming = self._tabs.tab(entry), self._tabs.under_way(entry, held)
+        if not self._is_refused and tab.takes(coming + amount, limit, self._tabs.now()):
             return 0
-        return amount if entry.in_flight else amount + tab.owed
-
-    def owed_with(self, offer: Offer, entry: PayerChannel) -> int:
-        """What is owed once the request is put on the tab."""
-        return self._tabs.tab(entry).owed + offer.request.amount
+        return amount if entry.in_flight else amount + tab.owed + coming
 
     @staticmethod
     def headers(offer: Offer, price: int) -> dict[str, str]:
@@ -52,15 +49,18 @@ class TabUse:
         self._is_refused = True
         return True
 
-    def is_to_pay(self, answer: Answer, offer: Offer, others: PayerChannel) -> bool:
+    def is_to_pay(
+        self, answer: Answer, offer: Offer, others: PayerChannel, held: Reservation
+    ) -> bool:
         """Whether the payee wants to be paid first, and what it wants is what these books say is
-        owed. ``others`` is the channel without this request.
+        owed, or about to be. ``others`` is the channel without this request, which has ``held``.
         """
         required = answer.amount("requiredCumulative")
         if answer.code not in _PAY_FIRST or required is None or offer.limits.tab_max <= 0:
             return False
         needed = required - others.spent - others.in_flight - offer.request.amount
-        if self._more is not None or needed > self._tabs.tab(others).owed:
+        owed = self._tabs.tab(others).owed + self._tabs.under_way(others, held)
+        if self._more is not None or needed > owed:
             return False
         self._more = max(0, needed)
         return True

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from channelpay.payer.database import Database, amount_blob, blob_amount
-from channelpay.payer.records import PayerChannel
+from channelpay.payer.records import PayerChannel, Reservation
 from channelpay.protocol.tabs import TabNote
 from channelpay.protocol.types import AMOUNT_MAX
 
@@ -33,7 +33,10 @@ class OwnTab:
     def takes(self, price: int, tab_max: int, now: float) -> bool:
         """Whether something of this price may be put on it, if it is to stay within ``tab_max``."""
         is_due = self.owed > 0 and now > self.due_at - PAY_BEFORE_SECONDS
-        return not is_due and self.owed + price <= min(tab_max, self.room)
+        return not is_due and self.has_room(price, tab_max)
+
+    def has_room(self, amount: int, tab_max: int) -> bool:
+        return self.owed + amount <= min(tab_max, self.room)
 
     def after(self, told: TabNote, price: int, cost: int) -> OwnTab:
         """The tab after an answer that says ``told``, to a request of this ``price`` at most, which
@@ -59,6 +62,11 @@ class Tabs:
         with self._database.read() as connection:
             return read(connection, entry)
 
+    def under_way(self, entry: PayerChannel, beside: Reservation | None) -> int:
+        """What requests are to put on it that are not answered yet, but for one of them."""
+        with self._database.read() as connection:
+            return under_way(connection, entry, self.now(), beside)
+
     def note_none(self, entry: PayerChannel) -> None:
         """The payee gives no credit, or none to this payer."""
         with self._database.write() as connection:
@@ -78,6 +86,22 @@ def read(connection: sqlite3.Connection, entry: PayerChannel) -> OwnTab:
     if row is None:
         return NEW_TAB
     return OwnTab(blob_amount(row["owed"]), blob_amount(row["room"]), row["due_at"])
+
+
+def under_way(
+    connection: sqlite3.Connection,
+    entry: PayerChannel,
+    now: float,
+    beside: Reservation | None = None,
+) -> int:
+    """Such requests have set nothing aside on any channel to the payee."""
+    rows = connection.execute(
+        "SELECT ceiling FROM reservations JOIN channels USING (channel_id)"
+        " WHERE chain_id = ? AND contract = ? AND payer = ? AND payee = ? AND token = ?"
+        " AND price = zeroblob(16) AND expires_at > ? AND id IS NOT ?",
+        (*_place(entry), int(now), None if beside is None else beside.id),
+    ).fetchall()
+    return sum(blob_amount(ceiling) for (ceiling,) in rows)
 
 
 def write(connection: sqlite3.Connection, entry: PayerChannel, tab: OwnTab) -> None:

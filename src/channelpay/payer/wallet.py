@@ -25,11 +25,12 @@ from channelpay.errors import (
     InputError,
 )
 from channelpay.payer.funding_signer import FundingSigner
+from channelpay.payer.fundings import FUNDING_SECONDS_MAX
 from channelpay.payer.gasless import OWN, GasChoice
 from channelpay.payer.observer import Observer
 from channelpay.payer.records import Funding, PayerChannel, TopUp
 from channelpay.payer.session_keys import SessionKeys
-from channelpay.payer.state import FUNDING_SECONDS_MAX, PayerState
+from channelpay.payer.state import PayerState
 from channelpay.protocol.funding import FundingMethod
 from channelpay.protocol.text import to_hex
 from channelpay.protocol.types import (

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Self
 
@@ -338,7 +338,7 @@ def with_coupon_used(priced: Priced) -> Priced:
         return priced
     change = priced.change
     counters = {**change.counters, LEFT: change.counters.get(LEFT, 0) - 1}
-    return replace(priced, change=replace(change, counters=counters))
+    return priced._replace(change=change._replace(counters=counters))
 
 
 def account_of(batch: Batch, payer: Address, token: Address) -> EntryKey:

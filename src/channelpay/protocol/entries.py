@@ -13,8 +13,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from json.encoder import encode_basestring_ascii
+from types import MappingProxyType
+from typing import Any, NamedTuple, Self, TypeAlias
 
 from channelpay.errors import ConfigError
 
@@ -25,22 +26,32 @@ TEXT_CHARACTERS_MAX = 2_000
 """Of the JSON of a payment's details, and of what it has to undo."""
 
 _KIND = re.compile(r"[a-z]{1,16}\Z")
-_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+_CANONICAL = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), allow_nan=False, check_circular=False
+)
 
 EntryValue: TypeAlias = "int | str | Sequence[EntryValue]"
 EntryState: TypeAlias = Mapping[str, EntryValue]
+NO_NUMBERS: Mapping[str, int] = MappingProxyType({})
+_WHOLE, _PLAIN = {int}, {int, str}
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class EntryKey:
-    """Which entry: ``kind`` is one short word in lower case, ``name`` 1 to 64 bytes."""
-
+class _Key(NamedTuple):
     kind: str
     name: bytes
 
-    def __post_init__(self) -> None:
-        if not _KIND.match(self.kind) or not 1 <= len(self.name) <= NAME_BYTES_MAX:
-            raise ValueError(f"no entry can have the kind {self.kind[:20]!r} and this name")
+
+class EntryKey(_Key):
+    """Which entry: ``kind`` is one short word in lower case, ``name`` 1 to 64 bytes. A tuple, since
+    every sale looks its entries up several times.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, kind: str, name: bytes) -> Self:
+        if not _KIND.match(kind) or not 1 <= len(name) <= NAME_BYTES_MAX:
+            raise ValueError(f"no entry can have the kind {kind[:20]!r} and this name")
+        return super().__new__(cls, kind, name)
 
 
 Entries: TypeAlias = Mapping[EntryKey, EntryState]
@@ -51,8 +62,7 @@ Change: TypeAlias = Callable[[Entries], Entries]
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Undo:
+class Undo(NamedTuple):
     """What to add to numbers of an entry when the sale that changed it is given back. Differences,
     so that whatever other sales did meanwhile stays; and only ``where`` the entry still has these
     numbers, say the month that a monthly sum is of.
@@ -60,7 +70,7 @@ class Undo:
 
     key: EntryKey
     add: Mapping[str, int]
-    where: Mapping[str, int] = field(default_factory=dict)
+    where: Mapping[str, int] = NO_NUMBERS
 
 
 def undone(undo: Iterable[Undo], entries: Entries) -> dict[EntryKey, EntryState]:
@@ -95,9 +105,13 @@ def canonical(value: object) -> str:
 
 def encode_state(state: EntryState) -> str:
     """Raises :class:`ConfigError` for what no state can be, or one that is too large."""
-    if not all(_is_value(value) for value in state.values()):
+    values = state.values()
+    if _WHOLE.issuperset(map(type, values)):
+        text = _numbers_text(state)
+    elif all(type(value) in _PLAIN or _is_value(value) for value in values):
+        text = canonical(state)
+    else:
         raise ConfigError("an entry holds whole numbers, texts and lists of them")
-    text = canonical(state)
     if len(text) > STATE_CHARACTERS_MAX:
         raise ConfigError(f"an entry has at most {STATE_CHARACTERS_MAX} characters")
     return text
@@ -112,7 +126,19 @@ def encode_undo(undo: Sequence[Undo]) -> str:
     """A list of lists ``[kind, name in hex, add, where]``; empty text where nothing is to do."""
     if not undo:
         return ""
-    return canonical([[o.key.kind, o.key.name.hex(), dict(o.add), dict(o.where)] for o in undo])
+    rows = [
+        f'["{key.kind}","{key.name.hex()}",{_numbers_text(add)},{_numbers_text(where)}]'
+        for key, add, where in undo
+    ]
+    return f"[{','.join(rows)}]"
+
+
+def _numbers_text(numbers: EntryState) -> str:
+    """Canonical JSON of whole numbers, written out since every sale under terms needs it."""
+    if not numbers:
+        return "{}"
+    members = [f"{encode_basestring_ascii(name)}:{numbers[name]}" for name in sorted(numbers)]
+    return f"{{{','.join(members)}}}"
 
 
 def decode_undo(text: str) -> tuple[Undo, ...]:

@@ -8,6 +8,7 @@ signature is good for one channel and one amount; whoever sends it can change no
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar
@@ -15,7 +16,7 @@ from typing import Any, ClassVar
 from coincurve import PublicKey
 
 from channelpay.errors import InvalidSignature
-from channelpay.protocol.eip712 import DOMAIN_TYPEHASH, SIGNATURE_BYTES, address_of
+from channelpay.protocol.eip712 import SIGNATURE_BYTES, address_of
 from channelpay.protocol.keccak import keccak256
 from channelpay.protocol.text import to_hex
 from channelpay.protocol.types import Address, Channel, ChannelId, Deployment, abi_word
@@ -24,16 +25,18 @@ PERMIT2 = Address(bytes.fromhex("000000000022d473030f116ddee9f6b43ac78ba3"))
 """Permit2, at the same address on every chain; the contract knows no other."""
 SALT_BYTES = 32
 
-_PERMIT2_DOMAIN_TYPE = "EIP712Domain(string name,uint256 chainId,address verifyingContract)"
+_DOMAIN = "EIP712Domain"
+_DOMAIN_FIELDS = "string name,string version,uint256 chainId,address verifyingContract"
 _RECEIVE = (
     "address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,bytes32 nonce"
 )
-_RECEIVE_TYPE = f"ReceiveWithAuthorization({_RECEIVE})"
 _PERMITTED = "address token,uint256 amount"
-_PERMITTED_TYPE = f"TokenPermissions({_PERMITTED})"
 _TRANSFER = "TokenPermissions permitted,address spender,uint256 nonce,uint256 deadline"
 _VS = (27, 28)
 _V_OFFSET = 27
+
+Types = dict[str, list[dict[str, str]]]
+"""EIP-712 types by name, as wallets take them."""
 
 
 class FundingMethod(StrEnum):
@@ -55,22 +58,29 @@ class TokenDomain:
     @property
     def separator(self) -> bytes:
         """32 bytes; such a token tells it as ``DOMAIN_SEPARATOR()``."""
-        return keccak256(
-            DOMAIN_TYPEHASH
-            + keccak256(self.name.encode())
-            + keccak256(self.version.encode())
-            + _uint(self.chain_id)
-            + abi_word(self.token)
-        )
+        return _separator(self.members())
+
+    def members(self) -> dict[str, Any]:
+        """As it stands in typed data."""
+        place = {"chainId": self.chain_id, "verifyingContract": to_hex(self.token)}
+        return {"name": self.name, "version": self.version, **place}
 
 
 @dataclass(frozen=True, slots=True)
 class TypedMessage:
-    """EIP-712 typed data as wallets take it: addresses and hashes are hex strings."""
+    """EIP-712 typed data as wallets take it: addresses and hashes are hex strings. The first of its
+    ``types`` is that of the message.
+    """
 
     domain: dict[str, Any]
-    types: dict[str, list[dict[str, str]]]
+    types: Types
     message: dict[str, Any]
+
+    @property
+    def digest(self) -> bytes:
+        """The 32 bytes that are signed."""
+        struct = _hash_struct(next(iter(self.types)), self.message, self.types)
+        return keccak256(b"\x19\x01" + _separator(self.domain) + struct)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +101,7 @@ class TransferAuthorization:
 
     def digest(self, domain: TokenDomain) -> bytes:
         """The 32 bytes that the payer signs."""
-        words = (abi_word(self.payer), abi_word(self.to), _uint(self.amount))
-        times = (_uint(self.valid_after), _uint(self.ends_at))
-        struct = _struct(_RECEIVE_TYPE, *words, *times, self.nonce)
-        return _digest(domain.separator, struct)
+        return self.typed(domain).digest
 
     def typed(self, domain: TokenDomain) -> TypedMessage:
         """The same for a wallet."""
@@ -106,9 +113,8 @@ class TransferAuthorization:
             "validBefore": self.ends_at,
             "nonce": to_hex(self.nonce),
         }
-        place = {"chainId": domain.chain_id, "verifyingContract": to_hex(domain.token)}
-        named = {"name": domain.name, "version": domain.version, **place}
-        return TypedMessage(named, {"ReceiveWithAuthorization": _fields(_RECEIVE)}, message)
+        types = {"ReceiveWithAuthorization": _fields(_RECEIVE)}
+        return TypedMessage(domain.members(), types, message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +127,6 @@ class OpenWitness:
 
     name: ClassVar[str] = "ChannelOpenWitness"
     fields: ClassVar[str] = "address payee,bytes32 salt,address authorizedSigner"
-
-    @property
-    def hash(self) -> bytes:
-        words = (abi_word(self.payee), self.salt, abi_word(self.authorized_signer))
-        return _struct(f"{self.name}({self.fields})", *words)
 
     def members(self) -> dict[str, str]:
         """As it stands in a credential, and in typed data."""
@@ -144,10 +145,6 @@ class TopUpWitness:
 
     name: ClassVar[str] = "ChannelTopUpWitness"
     fields: ClassVar[str] = "bytes32 channelId"
-
-    @property
-    def hash(self) -> bytes:
-        return _struct(f"{self.name}({self.fields})", self.channel_id)
 
     def members(self) -> dict[str, str]:
         """As it stands in a credential, and in typed data."""
@@ -171,14 +168,7 @@ class PermitTransfer:
 
     def digest(self, deployment: Deployment) -> bytes:
         """The 32 bytes that the payer signs."""
-        witness = self.witness
-        types = f"{witness.name}({witness.fields}){_PERMITTED_TYPE}"
-        transfer = f"PermitWitnessTransferFrom({_TRANSFER},{witness.name} witness){types}"
-        permitted = _struct(_PERMITTED_TYPE, abi_word(self.token), _uint(self.amount))
-        bounds = (abi_word(deployment.contract), _uint(self.nonce), _uint(self.ends_at))
-        struct = _struct(transfer, permitted, *bounds, witness.hash)
-        domain = (keccak256(b"Permit2"), _uint(deployment.chain_id), abi_word(PERMIT2))
-        return _digest(_struct(_PERMIT2_DOMAIN_TYPE, *domain), struct)
+        return self.typed(deployment).digest
 
     def typed(self, deployment: Deployment) -> TypedMessage:
         """The same for a wallet."""
@@ -294,12 +284,34 @@ def signer_of(digest: bytes, signature: bytes) -> Address:
     return address_of(key.format(compressed=False)[1:])
 
 
-def _digest(separator: bytes, struct: bytes) -> bytes:
-    return keccak256(b"\x19\x01" + separator + struct)
+def _separator(domain: Mapping[str, Any]) -> bytes:
+    """Of a domain with some of the fields that there are."""
+    fields = [one for one in _fields(_DOMAIN_FIELDS) if one["name"] in domain]
+    return _hash_struct(_DOMAIN, domain, {_DOMAIN: fields})
 
 
-def _struct(type_string: str, *words: bytes) -> bytes:
-    return keccak256(keccak256(type_string.encode()) + b"".join(words))
+def _hash_struct(name: str, values: Mapping[str, Any], types: Types) -> bytes:
+    """EIP-712's ``hashStruct``, where a type names others that name none."""
+    others = sorted({field["type"] for field in types[name]} & types.keys())
+    description = "".join(_written(one, types) for one in (name, *others))
+    words = (_word(field["type"], values[field["name"]], types) for field in types[name])
+    return keccak256(keccak256(description.encode()) + b"".join(words))
+
+
+def _written(name: str, types: Types) -> str:
+    fields = ",".join(f"{field['type']} {field['name']}" for field in types[name])
+    return f"{name}({fields})"
+
+
+def _word(kind: str, value: Any, types: Types) -> bytes:
+    """One member, in 32 bytes."""
+    if kind in types:
+        return _hash_struct(kind, value, types)
+    if kind == "string":
+        return keccak256(value.encode())
+    if kind == "uint256":
+        return _uint(value)
+    return bytes.fromhex(value.removeprefix("0x")).rjust(32, b"\0")
 
 
 def _uint(number: int) -> bytes:

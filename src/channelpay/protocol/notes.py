@@ -5,9 +5,8 @@ draft-evm-session-00. Sites without incentives have neither.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from json.encoder import encode_basestring
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from channelpay.errors import InputError
 from channelpay.protocol.parse import parse_amount, parse_text
@@ -16,8 +15,7 @@ LABEL_MAX = 80
 WHY_MAX = 20
 
 
-@dataclass(frozen=True, slots=True)
-class PriceNote:
+class PriceNote(NamedTuple):
     """``amount`` was charged, or would be, instead of the list price. ``why`` has a label for each
     step in between, and what it changed. ``credit`` and ``points`` are what the payer has there
     now, None where the site does not say. Amounts are base units.

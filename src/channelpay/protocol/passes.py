@@ -17,11 +17,13 @@ import hashlib
 import hmac
 import re
 from calendar import monthrange
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
+from operator import itemgetter
 from struct import Struct
-from typing import Any, Self
+from typing import NamedTuple, Self
 
 from channelpay.errors import ConfigError, InputError, PassEnded, PassNotValid, PassSuspended
 from channelpay.protocol.entries import (
@@ -56,25 +58,14 @@ TURN_MS = 60_000
 GRACE_MS = 30_000
 """For so long after its successor was made, for requests that were on their way."""
 
+KEYS_KEPT_MAX = 10_000
+"""Keys of passes that are in use: each use needs its own several times."""
+
 _VERSION = "v1."
 _BODY = Struct(">16sHI6s6s")
 _MAC_BYTES = 16
 _TOKEN = re.compile(r"v1\.[A-Za-z0-9_-]{67}\Z")
 _HOUR_MS = 3_600_000
-_NUMBERS = (
-    "price",
-    "bought",
-    "until",
-    "uses",
-    "left",
-    "refund_until",
-    "line",
-    "serial",
-    "turned",
-    "suspended",
-    "valid",
-    "proof",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +94,7 @@ def _months_later(begin: int, months: int) -> int:
     return int((later - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(seconds=1)) * 1000 + rest
 
 
+@lru_cache(KEYS_KEPT_MAX)
 def pass_key(pass_id: bytes) -> EntryKey:
     """Where a pass is in the books."""
     return EntryKey(KIND, pass_id)
@@ -188,8 +180,7 @@ class Seen(StrEnum):
     OF_OTHER_LINE = "of another line"
 
 
-@dataclass(frozen=True, slots=True)
-class Pass:
+class Pass(NamedTuple):
     """One pass in the payee's books: what was bought, and where its tokens are. ``uses`` is 0 where
     only time counts; ``turned`` is when the current serial began. ``suspended`` is since when, or
     0; ``valid`` is 0 once its purchase was given back; ``proof`` is 1 where each turn needs one.
@@ -248,18 +239,18 @@ class Pass:
             return self
         if self.proof:
             raise PassSuspended("whoever shows this pass signs once a minute")
-        return replace(self, serial=self.serial + 1, turned=now)
+        return self._replace(serial=self.serial + 1, turned=now)
 
     def suspended_by(self, token: Token, now: int) -> Self:
         """The pass after a token was shown that must not be any more. One of an older line tells
         nothing new: else a thief could suspend it again and again.
         """
         is_stale = self.seen(token, now) is Seen.STALE
-        return replace(self, suspended=now) if is_stale and not self.suspended else self
+        return self._replace(suspended=now) if is_stale and not self.suspended else self
 
     def proven(self, now: int) -> Self:
         """The pass with a new line of tokens: only what is written from now on counts."""
-        return replace(self, line=self.line + 1, serial=1, turned=now, suspended=0)
+        return self._replace(line=self.line + 1, serial=1, turned=now, suspended=0)
 
     def refundable(self, now: int) -> int:
         """What comes back for the uses that are left: pro rata, rounded down."""
@@ -277,7 +268,7 @@ class Pass:
             "payer": to_hex(self.payer),
             "token": to_hex(self.token),
             "host": self.host,
-            **{name: getattr(self, name) for name in _NUMBERS},
+            **dict(zip(_NUMBERS, self[-len(_NUMBERS) :], strict=True)),
         }
 
     @classmethod
@@ -287,20 +278,21 @@ class Pass:
         """
         if state is None:
             raise PassNotValid("these books know no such pass")
-        members: dict[str, Any] = dict(state)
         try:
-            return cls(
-                plan=members["plan"],
-                label=members["label"],
-                paths=tuple(map(str, members["paths"])),
-                channel_id=ChannelId(bytes.fromhex(members["channel"][2:])),
-                payer=Address(bytes.fromhex(members["payer"][2:])),
-                token=Address(bytes.fromhex(members["token"][2:])),
-                host=members["host"],
-                **{name: int(members[name]) for name in _NUMBERS},
-            )
+            plan, label, paths, channel, payer, token, host = _texts_of(state)
+            numbers = _numbers_of(state)
+            accounts = (bytes.fromhex(text[2:]) for text in (channel, payer, token))
+            made = cls._make((plan, label, tuple(paths), *accounts, host, *numbers))
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError("a pass of the books is broken") from error
+        if {*map(type, numbers)} != {int}:
+            raise ConfigError("a number of a pass of the books is none")
+        return made
+
+
+_TEXTS = ("plan", "label", "paths", "channel", "payer", "token", "host")
+_NUMBERS = Pass._fields[len(_TEXTS) :]
+_texts_of, _numbers_of = itemgetter(*_TEXTS), itemgetter(*_NUMBERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,8 +362,8 @@ class UseTerms:
         """See :meth:`channelpay.protocol.rules.Terms.sell`."""
         key = self.token.key
         shown = Pass.from_state(entries.get(key)).shown(self.token, self.now)
-        used = replace(shown, left=shown.left - 1)
-        details = canonical({"left": used.left, "pass": to_hex(self.token.pass_id)})
+        used = shown._replace(left=shown.left - 1)
+        details = f'{{"left":{used.left},"pass":"{to_hex(self.token.pass_id)}"}}'
         return Sale(0, USE, details, {key: used.to_state()}, (Undo(key, {"left": 1}),))
 
 
@@ -396,4 +388,4 @@ class RefundTerms:
         if not amount:
             raise PassEnded("nothing of this pass is refunded (any more)")
         details = canonical({"pass": to_hex(self.pass_id), "uses": held.left})
-        return Sale(amount, details=details, entries={key: replace(held, left=0).to_state()})
+        return Sale(amount, details=details, entries={key: held._replace(left=0).to_state()})

@@ -9,6 +9,9 @@ Pure, and the only place where that is decided. The steps come in this order:
 5. credit (cash-back and rewards for referrals), as far as it goes; then points, as many as the
    payer chose to spend.
 
+What was earned, and what was bought, counts from sales that stand
+(:mod:`channelpay.protocol.accounts`).
+
 Each percentage leaves a price that is rounded up to the base unit. The price is never below zero
 nor above the list price. What is earned (cash-back, points, a referrer's reward) counts on the
 price that was paid in the end, and is rounded down.
@@ -21,9 +24,11 @@ rises. (None is spent on less than its worth, so that other parts of the price d
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Self
+from operator import attrgetter
+from types import MappingProxyType
+from typing import NamedTuple, Self
 
 from channelpay.protocol.accounts import Account, Change, month_of
 from channelpay.protocol.types import Address
@@ -32,8 +37,10 @@ WHOLE = 10_000
 """A hundred percent. Percentages are in hundredths of one."""
 MINUTES_OF_DAY = 1440
 _MINUTE_MS = 60_000
+_PERCENT = attrgetter("percent")
 _THURSDAY = 3
 """The weekday of 1970-01-01, from Monday as 0."""
+NOTHING_GIVEN: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +142,14 @@ Bounded = FirstFree | Referral
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The incentives that apply to one resource, by their kinds: every sale asks for them."""
+    """The incentives that apply to one resource, by their kinds: every sale asks for them.
+    ``cash_back`` is the highest percentage of any.
+    """
 
     free: tuple[FirstFree | NthFree, ...] = ()
     windows: tuple[Window, ...] = ()
     volumes: tuple[Volume, ...] = ()
-    earning: tuple[NthFree | CashBack | Points, ...] = ()
+    cash_back: int = 0
     points: Points | None = None
     referrals: tuple[Referral, ...] = ()
 
@@ -152,7 +161,7 @@ class Rules:
             tuple(one for one in every if isinstance(one, FirstFree | NthFree)),
             tuple(one for one in every if isinstance(one, Window)),
             tuple(one for one in every if isinstance(one, Volume)),
-            tuple(one for one in every if isinstance(one, NthFree | CashBack | Points)),
+            max((one.percent for one in every if isinstance(one, CashBack)), default=0),
             next((one for one in every if isinstance(one, Points)), None),
             tuple(one for one in every if isinstance(one, Referral)),
         )
@@ -173,8 +182,7 @@ class Coupon:
     value: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     """One sale. ``rules`` are those that apply to it; ``deposit`` is what its channel holds;
     ``points`` are as many as the payer wants to spend; ``referrer`` is who brought it, and is known
     here. ``given_today`` says how often each :data:`Bounded` incentive was given.
@@ -183,14 +191,13 @@ class Facts:
     list_price: int
     deposit: int
     rules: Rules = Rules()
-    given_today: Mapping[str, int] = field(default_factory=dict)
+    given_today: Mapping[str, int] = NOTHING_GIVEN
     coupon: Coupon | None = None
     points: int = 0
     referrer: Address | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """``delta`` (below zero) is what the incentive ``name`` took off the price."""
 
     name: str
@@ -198,8 +205,7 @@ class Step:
     delta: int
 
 
-@dataclass(frozen=True, slots=True)
-class Priced:
+class Priced(NamedTuple):
     """``amount`` is the list price with all steps. ``change`` is what the sale makes of the
     account; ``credit`` and ``points`` are the part of it that it earned. ``given`` names what has
     to be counted for the day, and ``reward`` goes to the referrer.
@@ -218,14 +224,35 @@ class Priced:
 def price(facts: Facts, account: Account, now: int) -> Priced:
     """What a sale at ``now`` (Unix ms) costs the payer with this account, and what it earns."""
     month = month_of(now)
+    sure = _sure(facts.rules, account, now) if account.pending_paid else account
     for free in facts.rules.free:
-        if _is_due(free, facts, account):
-            return _given_away(free, facts, account, month)
+        if _is_due(free, facts, sure):
+            return _given_away(free, facts, sure, month)
     bill = _Bill(facts.list_price)
-    _reduce(bill, facts, account, month, now)
-    credit = bill.take("credit", "your credit", account.credit) if account.credit > 0 else 0
-    points = _spend_points(facts, account, bill)
-    return _sold(facts, account, bill, Change(month, credit=-credit, points=-points))
+    _reduce(bill, facts, sure, month, now)
+    credit = bill.take("credit", "your credit", sure.credit) if sure.credit > 0 else 0
+    points = _spend_points(facts, sure, bill) if facts.points else 0
+    return _sold(facts, account, bill, month, (credit, points))
+
+
+def _sure(rules: Rules, account: Account, now: int) -> Account:
+    """The account without what pending sales may have brought: no more credit than was paid for
+    them, no more points than that is worth, and a step each towards a free one.
+    """
+    number, paid = account.pending_at(now)
+    counters, points = dict(account.counters), account.points
+    for one in rules.free:
+        if type(one) is NthFree:
+            counters[one.name] = account.counter(one.name) - number
+    if rules.points is not None:
+        points += min(0, (account.counter(rules.points.name) - paid) // rules.points.per)
+    return account._replace(
+        bought=max(0, account.bought - number),
+        paid=max(0, account.paid - paid),
+        credit=account.credit - paid,
+        points=points,
+        counters=counters,
+    )
 
 
 class _Bill:
@@ -272,19 +299,18 @@ def _may_give(facts: Facts, one: Bounded) -> bool:
 def _reduce(bill: _Bill, facts: Facts, account: Account, month: int, now: int) -> None:
     """Take off what the window, the volume and the coupon give."""
     rules, coupon = facts.rules, facts.coupon
-    windows = [(one.percent, one) for one in rules.windows if _is_open(one, now)]
-    volumes = [(_tier(one, account, month), one) for one in rules.volumes]
-    for found in (windows, volumes):
-        if found:
-            percent, best = max(found, key=_percent_of)
-            bill.take_percent(best.name, best.label, percent)
+    open_windows = [one for one in rules.windows if _is_open(one, now)]
+    if open_windows:
+        window = max(open_windows, key=_PERCENT)
+        bill.take_percent(window.name, window.label, window.percent)
+    if rules.volumes:
+        tiers = [_tier(one, account, month) for one in rules.volumes]
+        percent = max(tiers)
+        volume = rules.volumes[tiers.index(percent)]
+        bill.take_percent(volume.name, volume.label, percent)
     if coupon is not None:
         bill.take_percent(coupon.name, coupon.label, coupon.percent)
         bill.take(coupon.name, coupon.label, coupon.value)
-
-
-def _percent_of(found: tuple[int, Window | Volume]) -> int:
-    return found[0]
 
 
 def _is_open(one: Window, now: int) -> bool:
@@ -302,11 +328,10 @@ def _tier(one: Volume, account: Account, month: int) -> int:
     """The percent of the highest tier that was reached."""
     count, paid = account.in_month(month)
     reached = count if one.measure is Measure.COUNT else paid
-    percent = 0
-    for least, reduction in one.tiers:
+    for least, percent in reversed(one.tiers):
         if reached >= least:
-            percent = reduction
-    return percent
+            return percent
+    return 0
 
 
 def _spend_points(facts: Facts, account: Account, bill: _Bill) -> int:
@@ -314,39 +339,38 @@ def _spend_points(facts: Facts, account: Account, bill: _Bill) -> int:
     spent on less than its worth.
     """
     points = facts.rules.points
-    if points is None or not facts.points:
+    if points is None:
         return 0
     number = min(facts.points, max(0, account.points), bill.left // points.worth)
     bill.take(points.name, points.label, number * points.worth)
     return number
 
 
-def _sold(facts: Facts, account: Account, bill: _Bill, spent: Change) -> Priced:
-    """The sale for what is left on the bill, with what it earns."""
-    paid = bill.left
-    steps = tuple(bill.steps)
+def _sold(
+    facts: Facts, account: Account, bill: _Bill, month: int, spent: tuple[int, int]
+) -> Priced:
+    """The sale for what is left on the bill, with what it earns; ``spent`` are credit and points
+    that paid for the rest.
+    """
+    paid, rules = bill.left, facts.rules
+    steps, (credit_spent, points_spent) = tuple(bill.steps), spent
     if not paid:
-        return Priced(facts.list_price, 0, steps, spent)
-    credit = points = 0
-    counters: dict[str, int] = {}
-    for one in facts.rules.earning:
-        if isinstance(one, CashBack):
-            credit = max(credit, paid * one.percent // WHOLE)
-        elif isinstance(one, NthFree):
-            counters[one.name] = 1
-        else:
-            before = account.counter(one.name)
-            points = max(0, (before + paid) // one.per)
-            counters[one.name] = paid - points * one.per
-    referral = _referral(facts, account)
-    change = Change(spent.month, 1, paid, spent.credit + credit, spent.points + points, counters)
+        change = Change(month, credit=-credit_spent, points=-points_spent)
+        return Priced(facts.list_price, 0, steps, change)
+    credit, points = paid * rules.cash_back // WHOLE, 0
+    counters = {one.name: 1 for one in rules.free if type(one) is NthFree}
+    if (kind := rules.points) is not None:
+        points = max(0, (account.counter(kind.name) + paid) // kind.per)
+        counters[kind.name] = paid - points * kind.per
+    change = Change(month, 1, paid, credit - credit_spent, points - points_spent, counters)
+    if facts.referrer is None or account.bought:
+        return Priced(facts.list_price, paid, steps, change, credit, points)
+    referral = _referral(facts)
     reward = 0 if referral is None else min(referral.reward, paid)
     given = None if referral is None else referral.name
     return Priced(facts.list_price, paid, steps, change, credit, points, reward, given)
 
 
-def _referral(facts: Facts, account: Account) -> Referral | None:
+def _referral(facts: Facts) -> Referral | None:
     """What rewards the referrer of a payer that pays for the first time."""
-    if facts.referrer is None or account.bought:
-        return None
     return next((one for one in facts.rules.referrals if _may_give(facts, one)), None)

@@ -31,19 +31,20 @@ from channelpay.protocol.parse import (
     parse_bytes32,
     parse_chain_id,
     parse_channel_id,
-    parse_json_object,
     parse_signature,
     parse_text,
 )
 from channelpay.protocol.text import checksum_address, to_hex
 from channelpay.protocol.types import Address, Channel, ChannelId, Deployment, abi_word
-from channelpay.protocol.wire import canonical_json, decode_base64url, encode_base64url
+from channelpay.protocol.wire import canonical_json, encode_base64url, limited_object
 
 ASKING_HEADER = "Accept-Payment-Receipt"
 """With the value :data:`SIGNED`, a request asks for such a receipt beside the plain one."""
 SIGNED = "signed"
 HEADER = "Payment-Receipt-Signed"
 """The answer's header: the receipt's JSON in base64url."""
+PLACE = "receipt/"
+"""With the id of a channel, where its receipts are asked for later, below that of passes."""
 RECEIPT_CHARACTERS_MAX = 16_384
 RESOURCE_MAX = 2_200
 """A method and URL, and the hash of a body."""
@@ -173,16 +174,16 @@ class SignedReceipt:
     @classmethod
     def from_header(cls, header: str) -> Self:
         """Raises :class:`InputError`."""
-        if len(header) > RECEIPT_CHARACTERS_MAX:
-            raise InputError("the signed receipt is too large")
-        return cls.from_json(decode_base64url(header.strip(), "signed receipt"))
+        return cls._read(header)
 
     @classmethod
     def from_json(cls, text: bytes) -> Self:
         """The reverse of :meth:`to_json`; it is not checked. Raises :class:`InputError`."""
-        if len(text) > RECEIPT_CHARACTERS_MAX:
-            raise InputError("the signed receipt is too large")
-        members = parse_json_object(text, "signed receipt")
+        return cls._read(text)
+
+    @classmethod
+    def _read(cls, data: str | bytes) -> Self:
+        members = limited_object(data, "signed receipt", RECEIPT_CHARACTERS_MAX)
         made = cls._of(members)
         if parse_channel_id(members.get("channelId")) != made.channel_id:
             raise InputError("channelId is not that of the described channel")
@@ -226,6 +227,13 @@ class ReceiptSigner:
 
     def __repr__(self) -> str:
         return "ReceiptSigner()"
+
+
+def receipt_place(channel_id: ChannelId, key: str) -> ChannelId:
+    """What whoever asks proves itself for, as :mod:`channelpay.protocol.proofs` does: the receipt
+    of what the channel bought with the Idempotency-Key ``key``, and nothing else.
+    """
+    return ChannelId(keccak256(b"channelpay receipt proof" + channel_id + key.encode()))
 
 
 def _key_digest(deployment: Deployment, address: Address, valid_until: int) -> bytes:

@@ -20,10 +20,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from channelpay.errors import (
     AmountExceedsDeposit,
@@ -37,6 +37,7 @@ from channelpay.errors import (
     PaymentRefused,
     PriceRaised,
     RiskLimitReached,
+    VoucherPublic,
 )
 from channelpay.protocol.entries import (
     TEXT_CHARACTERS_MAX,
@@ -44,6 +45,7 @@ from channelpay.protocol.entries import (
     EntryKey,
     EntryState,
     Undo,
+    decode_undo,
     encode_undo,
     merged,
     undone,
@@ -153,16 +155,15 @@ class Outcome(StrEnum):
     RELEASED = "released"
 
 
-@dataclass(frozen=True, slots=True)
-class Sold:
-    """What a payment was sold under. ``details`` is canonical JSON of it, or empty; ``undo`` is
-    what else has to be given back with the payment; ``refunded`` is what others, of the kind
-    :data:`REFUND`, gave back of it.
+class Sold(NamedTuple):
+    """What a payment was sold under. ``details`` is canonical JSON of it, or empty; ``undo_text``
+    is, as the books keep it, what else has to be given back with the payment: few ever are, so it
+    is read only then. ``refunded`` is what others, of the kind :data:`REFUND`, gave back of it.
     """
 
     kind: str = SALE
     details: str = ""
-    undo: tuple[Undo, ...] = ()
+    undo_text: str = ""
     refunded: int = 0
 
 
@@ -200,7 +201,7 @@ class Payment:
 
     @property
     def undo(self) -> tuple[Undo, ...]:
-        return self.sold.undo
+        return decode_undo(self.sold.undo_text)
 
     @property
     def served(self) -> int:
@@ -208,8 +209,7 @@ class Payment:
         return self.attempts - self.undelivered.bit_count()
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What the store has to write: the record, ``payment`` as a new row, ``updated`` in the place
     of the earlier one, and the ``entries`` that change, if any. Both payments are None for a bare
     voucher update. ``charged`` is what the payment cost by this.
@@ -222,8 +222,7 @@ class Decision:
     entries: Entries | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Sale:
+class Sale(NamedTuple):
     """What :class:`Terms` say: the price in base units, the kind and the details of the payment
     (:class:`Payment`), the entries that change, each in whole, and how to undo that.
     """
@@ -231,7 +230,7 @@ class Sale:
     price: int = 0
     kind: str = SALE
     details: str = ""
-    entries: Mapping[EntryKey, EntryState] = field(default_factory=dict)
+    entries: Mapping[EntryKey, EntryState] = NO_ENTRIES
     undo: tuple[Undo, ...] = ()
 
 
@@ -265,6 +264,9 @@ class Purchase:
 
     With ``terms``, ``price`` is the list price, and theirs is charged: never a higher one. Then
     there is a payment also of something that costs nothing.
+
+    ``is_proven`` says that the request also came with a proof of the key
+    (:mod:`channelpay.protocol.proofs`).
     """
 
     voucher: Voucher
@@ -275,6 +277,7 @@ class Purchase:
     metered: bool = False
     risk_max: int | None = None
     terms: Terms | None = None
+    is_proven: bool = False
 
     @property
     def channel_id(self) -> ChannelId:
@@ -371,6 +374,7 @@ def decide(
     check_live(record)
     raised = _with_voucher(record, purchase.voucher, purchase.now)
     known = earlier if earlier is not None and _is_retry(raised, purchase, earlier) else None
+    _check_shown(record, purchase, known)
     sale = None
     price = purchase.price if known is None else 0
     if purchase.terms is not None and known is None:
@@ -418,8 +422,8 @@ def decide_charge(
     sale = _sold_by(charge.terms, more, record, entries)
     if sale.price != more:
         raise ConfigError("the terms of a charge cannot change what it charges")
-    undo = merged((*payment.undo, *sale.undo))
-    updated = replace(updated, sold=replace(payment.sold, undo=undo))
+    undo = _undo_text(merged((*payment.undo, *sale.undo)))
+    updated = replace(updated, sold=payment.sold._replace(undo_text=undo))
     return Decision(charged, None, updated, more, sale.entries)
 
 
@@ -430,7 +434,7 @@ def decide_amend(
     if earlier is not None and _is_keyed_retry(amend, earlier):
         return Decision(record, None, replace(earlier, attempts=earlier.attempts + 1))
     sale = _sold_by(amend.terms, 0, record, entries)
-    payment = _booked(amend, sale, sale.kind, amend.idempotency_key)
+    payment = _booked(amend, sale, amend.idempotency_key)
     return Decision(record, payment, None, 0, sale.entries)
 
 
@@ -450,8 +454,9 @@ def decide_refund(
         raise PaymentRefused("nothing is left of this payment to be refunded")
     lowered = record.with_books(record.accepted, record.spent - sale.price, record.signature)
     refunded = payment.sold.refunded + sale.price
-    updated = replace(payment, sold=replace(payment.sold, refunded=refunded))
-    return Decision(lowered, _booked(refund, sale, REFUND, None), updated, 0, sale.entries)
+    updated = replace(payment, sold=payment.sold._replace(refunded=refunded))
+    given = _booked(refund, sale._replace(kind=REFUND), None)
+    return Decision(lowered, given, updated, 0, sale.entries)
 
 
 def release(record: ChannelRecord, payment: Payment, attempt: int) -> tuple[ChannelRecord, Payment]:
@@ -565,6 +570,26 @@ def _with_voucher(record: ChannelRecord, voucher: Voucher, now: int) -> ChannelR
     return raised
 
 
+def _check_shown(record: ChannelRecord, purchase: Purchase, known: Payment | None) -> None:
+    """Whose key was not proven may know it from the chain, unless it knows an Idempotency-Key."""
+    is_retried = known is not None and purchase.idempotency_key is not None
+    if not (purchase.is_proven or is_retried):
+        require_unsettled(record, purchase.voucher)
+
+
+def require_unsettled(record: ChannelRecord, voucher: Voucher) -> None:
+    """Raise :class:`VoucherPublic` for one that may be read on the chain, while it may be worth
+    something. It tells of the channel no more than the chain does.
+    """
+    settled, is_over = record.chain.settled, record.chain.status is ChannelStatus.FINALIZED
+    if settled > 0 and voucher.cumulative_amount <= settled and not is_over:
+        raise VoucherPublic(
+            f"{settled} was settled: a voucher of that or less is known to everybody",
+            channelId=to_hex(record.channel_id),
+            requiredCumulative=str(settled + 1),
+        )
+
+
 def _check_deposit(record: ChannelRecord, promised: int) -> None:
     """What was promised before may exceed the deposit too, once the chain took a top-up back."""
     deposit = record.chain.deposit
@@ -632,11 +657,23 @@ def _sold_by(terms: Terms, price: int, record: ChannelRecord, entries: Entries) 
         raise ConfigError(f"terms name no payment {sale.kind[:40]!r}")
     if not (sale.details.isascii() and sale.details.isprintable()):
         raise ConfigError("details are canonical JSON")
-    if max(len(sale.details), len(encode_undo(sale.undo))) > TEXT_CHARACTERS_MAX:
-        raise ConfigError(f"details and undo have {TEXT_CHARACTERS_MAX} characters at most")
-    if not {*sale.entries, *(one.key for one in sale.undo)} <= set(terms.keys):
+    if not {*sale.entries, *(one.key for one in sale.undo)}.issubset(terms.keys):
         raise ConfigError("terms change no other entries than those that they name")
     return sale
+
+
+def _sold_under(sale: Sale) -> Sold:
+    return Sold(sale.kind, _short(sale.details), _undo_text(sale.undo))
+
+
+def _undo_text(undo: tuple[Undo, ...]) -> str:
+    return _short(encode_undo(undo))
+
+
+def _short(text: str) -> str:
+    if len(text) > TEXT_CHARACTERS_MAX:
+        raise ConfigError(f"details and undo have {TEXT_CHARACTERS_MAX} characters at most")
+    return text
 
 
 def _free(record: ChannelRecord, purchase: Purchase, sale: Sale | None) -> Decision:
@@ -651,14 +688,13 @@ def _sold(record: ChannelRecord, purchase: Purchase, charged: int, sale: Sale | 
         resource=purchase.resource,
         time=purchase.now,
         idempotency_key=purchase.idempotency_key,
+        sold=PLAIN if sale is None else _sold_under(sale),
     )
-    if sale is None:
-        return Decision(record, payment, None, charged)
-    under = replace(payment, sold=Sold(sale.kind, sale.details, sale.undo))
-    return Decision(record, under, None, charged, sale.entries)
+    entries = None if sale is None else sale.entries
+    return Decision(record, payment, None, charged, entries)
 
 
-def _booked(order: Amend | Refund, sale: Sale, kind: str, key: str | None) -> Payment:
+def _booked(order: Amend | Refund, sale: Sale, key: str | None) -> Payment:
     return Payment(
         channel_id=order.channel_id,
         cumulative=0,
@@ -666,7 +702,7 @@ def _booked(order: Amend | Refund, sale: Sale, kind: str, key: str | None) -> Pa
         resource=order.resource,
         time=order.now,
         idempotency_key=key,
-        sold=Sold(kind, sale.details, sale.undo),
+        sold=_sold_under(sale),
     )
 
 

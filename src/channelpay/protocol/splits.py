@@ -126,6 +126,14 @@ class Share:
         moved = replace(self, moving=self.moving - amount)
         return replace(moved, paid=self.paid + amount) if was_paid else replace(moved, held=1)
 
+    def recovered(self, amount: int, *, was_paid: bool) -> tuple[Self, int]:
+        """After a payout of ``amount``, paid or skipped, that the chain has and these books lost;
+        and what they lost of the sales that it was for: so much was owed, or none had been begun.
+        """
+        lost = max(0, amount - self.outstanding)
+        begun = replace(self, earned=self.earned + lost, moving=self.moving + amount)
+        return begun.ended(amount, was_paid=was_paid), lost
+
     def to_state(self) -> EntryState:
         return {
             "earned": self.earned,

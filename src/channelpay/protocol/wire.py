@@ -591,20 +591,15 @@ class Receipt:
     @classmethod
     def parse(cls, header: str) -> Self:
         """From the value of a ``Payment-Receipt`` header. Raises :class:`InputError`."""
-        if len(header) > CREDENTIAL_BYTES_MAX:
-            raise InputError("the receipt is too large")
-        return cls._decode(decode_base64url(header.strip(), "receipt"))
+        return cls._of(limited_object(header, "receipt", CREDENTIAL_BYTES_MAX))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
         """The reverse of :meth:`to_json`, for any server. Raises :class:`InputError`."""
-        if len(text) > CREDENTIAL_BYTES_MAX:
-            raise InputError("the receipt is too large")
-        return cls._decode(text.encode())
+        return cls._of(limited_object(text.encode(), "receipt", CREDENTIAL_BYTES_MAX))
 
     @classmethod
-    def _decode(cls, data: bytes) -> Self:
-        members = parse_json_object(data, "receipt")
+    def _of(cls, members: Mapping[str, Any]) -> Self:
         kind = (members.get("method"), members.get("intent"), members.get("status"))
         if kind != (METHOD, INTENT, "success"):
             raise InputError("the receipt is not one of a successful evm session payment")
@@ -640,6 +635,16 @@ def decode_base64url(text: str, what: str) -> bytes:
         return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except binascii.Error as error:
         raise InputError(f"{what} is not base64url without padding") from error
+
+
+def limited_object(data: str | bytes, what: str, limit: int) -> dict[str, Any]:
+    """A JSON object of ``limit`` bytes at most; as text it is a header's, in base64url. Raises
+    :class:`InputError`.
+    """
+    if len(data) > limit:
+        raise InputError(f"the {what} is too large")
+    raw = decode_base64url(data.strip(), what) if isinstance(data, str) else data
+    return parse_json_object(raw, what)
 
 
 def format_time(seconds: float) -> str:

@@ -181,6 +181,9 @@ class Store(Outbox, Protocol):
     def payments(self, channel_id: ChannelId) -> list[StoredPayment]:
         """The ledger of one channel, oldest first."""
 
+    def payment(self, channel_id: ChannelId, idempotency_key: str) -> StoredPayment | None:
+        """What a channel bought with this key, unless that was given back."""
+
     def owed(self) -> list[ChannelRecord]:
         """The channels that bring money, ordered by id: not finalized, and with a voucher that
         promises more than is settled, or with a close that was begun. Reads no others.

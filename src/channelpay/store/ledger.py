@@ -23,8 +23,6 @@ from channelpay.protocol.entries import (
     EntryKey,
     EntryState,
     decode_state,
-    decode_undo,
-    encode_undo,
 )
 from channelpay.protocol.rules import (
     PLAIN,
@@ -69,7 +67,8 @@ _PLAIN_COLUMNS = (
     "payment_id, channel_id, cumulative, price, resource, time, idempotency_key, outcome, attempts,"
     " undelivered"
 )
-_PAYMENT_COLUMNS = f"{_PLAIN_COLUMNS}, kind, details, undo, refunded"
+_SOLD_COLUMNS = f"{_PLAIN_COLUMNS}, kind, details, undo"
+_PAYMENT_COLUMNS = f"{_SOLD_COLUMNS}, refunded"
 _IS_OWED = "status <> 'finalized' AND (unsettled_since > 0 OR closes_begun > 0)"
 _SELECT_RECORD = f"SELECT {_RECORD_COLUMNS} FROM channels WHERE channel_id = ?"
 _SELECT_RECORDS = f"SELECT {_RECORD_COLUMNS} FROM channels ORDER BY channel_id"
@@ -97,6 +96,10 @@ _MARK_IN_DOUBT = "UPDATE OR ROLLBACK channels SET in_doubt = 1 WHERE status <> '
 _SELECT_PAYMENT = f"SELECT {_PAYMENT_COLUMNS} FROM payments WHERE payment_id = ?"
 _SELECT_PAYMENTS = (
     f"SELECT {_PAYMENT_COLUMNS} FROM payments WHERE channel_id = ? ORDER BY payment_id"
+)
+_SELECT_BOUGHT = (
+    f"SELECT {_PAYMENT_COLUMNS} FROM payments WHERE channel_id = ? AND idempotency_key = ?"
+    " AND outcome = 'charged'"
 )
 _UPDATE_PAYMENT = (
     "UPDATE payments SET price = ?, outcome = ?, attempts = ?, undelivered = ?, undo = ?,"
@@ -142,8 +145,8 @@ _INSERT_PLAIN = (
     f" INSERT INTO payments ({_PLAIN_COLUMNS}) SELECT * FROM new WHERE payment_id IS NOT NULL"
 )
 _INSERT_PAYMENTS = (
-    f"WITH new ({_PAYMENT_COLUMNS}) AS (VALUES {{rows}})"
-    f" INSERT INTO payments ({_PAYMENT_COLUMNS}) SELECT * FROM new WHERE payment_id IS NOT NULL"
+    f"WITH new ({_SOLD_COLUMNS}) AS (VALUES {{rows}})"
+    f" INSERT INTO payments ({_SOLD_COLUMNS}) SELECT * FROM new WHERE payment_id IS NOT NULL"
 )
 _SELECT_ENTRY = "SELECT state FROM entries WHERE kind = ? AND name = ?"
 _SELECT_ENTRIES = (
@@ -175,7 +178,7 @@ class Ledger:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._kept: dict[ChannelId, ChannelRecord] = {}
-        self._kept_entries: dict[EntryKey, str] = {}
+        self._kept_entries: dict[EntryKey, EntryState] = {}
         self._last_payment: int | None = None
         self._version: int | None = None
         self.journal: Journal = Journal(connection)
@@ -196,7 +199,8 @@ class Ledger:
 
     def accept(self, orders: Sequence[Order]) -> list[Answer]:
         """See :meth:`channelpay.store.base.Store.accept`."""
-        verdicts = self._rows(orders).decide(orders)
+        rows = self._rows(orders)
+        verdicts = rows.decide(orders)
         self._run_many(_UPDATE_MANY_BOOKS, map(_voucher_books_row, verdicts.records.values()))
         marked = (
             r for r in verdicts.records.values() if _marks(r) != _marks(self._kept[r.channel_id])
@@ -205,12 +209,12 @@ class Ledger:
         added = verdicts.added.items()
         plain = (_plain_row(n, p) for n, p in added if p.sold is PLAIN)
         self._run_many(_INSERT_PLAIN, plain)
-        others = ((*_plain_row(n, p), *_sold_row(p)) for n, p in added if p.sold is not PLAIN)
+        others = ((*_plain_row(n, p), *p.sold[:3]) for n, p in added if p.sold is not PLAIN)
         self._run_many(_INSERT_PAYMENTS, others)
         if verdicts.updated:
             updated = ((*_outcome_row(p), number) for number, p in verdicts.updated.items())
             self._connection.executemany(_UPDATE_PAYMENT, updated)
-        self._write_entries(verdicts.entries)
+        self._write_entries(verdicts.entries, rows)
         self._kept.update(verdicts.records)
         self._last_payment = max(verdicts.added, default=self._last_payment)
         return verdicts.answers
@@ -231,18 +235,17 @@ class Ledger:
         earlier = map(_payment, self._earlier(orders))
         return Rows(new_ids, records, earlier, self._entries(keys))
 
-    def _entries(self, keys: Iterable[EntryKey]) -> dict[EntryKey, str]:
-        """The texts of those that are there."""
+    def _entries(self, keys: Iterable[EntryKey]) -> Entries:
+        """Those that are there."""
         wanted = list(keys)
-        unknown = ((one.kind, one.name) for one in wanted if one not in self._kept_entries)
+        unknown = (one for one in wanted if one not in self._kept_entries)
         for kind, name, state in self._select_many(_SELECT_MANY_ENTRIES, unknown):
-            self._kept_entries[EntryKey(kind, name)] = state
-        kept = ((one, self._kept_entries.get(one)) for one in wanted)
-        return {key: text for key, text in kept if text is not None}
+            self._kept_entries[EntryKey(kind, name)] = decode_state(state)
+        return {key: self._kept_entries[key] for key in wanted if key in self._kept_entries}
 
-    def _write_entries(self, texts: Mapping[EntryKey, str]) -> None:
-        self._run_many(_UPSERT_ENTRIES, ((k.kind, k.name, text) for k, text in texts.items()))
-        self._kept_entries.update(texts)
+    def _write_entries(self, texts: Mapping[EntryKey, str], rows: Rows) -> None:
+        self._run_many(_UPSERT_ENTRIES, ((*key, text) for key, text in texts.items()))
+        self._kept_entries.update((key, rows.entries[key]) for key in texts)
 
     def _earlier(self, orders: Sequence[Order]) -> Iterator[tuple[Any, ...]]:
         numbers, keys, vouchers = set(), set(), set()
@@ -274,16 +277,18 @@ class Ledger:
         stored = _payment(row)
         record = self._known(stored.payment.channel_id)
         entries = self._entries({one.key for one in stored.payment.undo})
-        released = Rows(count(), [record], [stored], entries).release(payment_id, attempt)
+        rows = Rows(count(), [record], [stored], entries)
+        released = rows.release(payment_id, attempt)
         self._write_books(released.record)
         outcome = _outcome_row(released.payment)
         self._connection.execute(_UPDATE_PAYMENT, (*outcome, payment_id))
-        self._write_entries(released.entries)
+        self._write_entries(released.entries, rows)
         return released.payment
 
     def change_entries(self, keys: Sequence[EntryKey], change: Change) -> Entries:
-        changed, texts = Rows(count(), entries=self._entries(keys)).change_entries(keys, change)
-        self._write_entries(texts)
+        rows = Rows(count(), entries=self._entries(keys))
+        changed, texts = rows.change_entries(keys, change)
+        self._write_entries(texts, rows)
         return changed
 
     def begin_close(
@@ -351,6 +356,10 @@ class Ledger:
 
     def payments(self, channel_id: ChannelId) -> list[StoredPayment]:
         return [_payment(row) for row in self._connection.execute(_SELECT_PAYMENTS, (channel_id,))]
+
+    def payment(self, channel_id: ChannelId, idempotency_key: str) -> StoredPayment | None:
+        row = self._connection.execute(_SELECT_BOUGHT, (channel_id, idempotency_key)).fetchone()
+        return None if row is None else _payment(row)
 
     def unsettled(self) -> dict[Address, int]:
         sums: dict[Address, int] = {}
@@ -432,14 +441,9 @@ def _plain_row(payment_id: int, payment: Payment) -> tuple[Any, ...]:
     )
 
 
-def _sold_row(payment: Payment) -> tuple[Any, ...]:
-    sold = payment.sold
-    return (sold.kind, sold.details, encode_undo(sold.undo), blob(sold.refunded))
-
-
 def _outcome_row(payment: Payment) -> tuple[Any, ...]:
     counted = (payment.attempts, payment.undelivered)
-    given_back = (encode_undo(payment.sold.undo), blob(payment.sold.refunded))
+    given_back = (payment.sold.undo_text, blob(payment.sold.refunded))
     return (blob(payment.price), payment.outcome.value, *counted, *given_back)
 
 
@@ -483,6 +487,6 @@ def _payment(row: tuple[Any, ...]) -> StoredPayment:
         outcome=Outcome(outcome),
         attempts=attempts,
         undelivered=undelivered,
-        sold=Sold(kind, details, decode_undo(undo), amount(refunded)),
+        sold=Sold(kind, details, undo, amount(refunded)),
     )
     return StoredPayment(payment_id, payment)

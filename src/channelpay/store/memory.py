@@ -12,10 +12,11 @@ from threading import Lock
 from typing import TypeVar
 
 from channelpay.errors import ChannelNotFound, NotFound, StoreUnavailable
-from channelpay.protocol.entries import Change, Entries, EntryKey, EntryState, decode_state
+from channelpay.protocol.entries import Change, Entries, EntryKey, EntryState
 from channelpay.protocol.rules import (
     ChannelRecord,
     Order,
+    Outcome,
     Payment,
     begin_close,
     close_failed,
@@ -137,19 +138,19 @@ class MemoryStore:
 
     def entry(self, key: EntryKey) -> EntryState | None:
         with self._lock:
-            text = self._rows.entries.get(key)
-        return None if text is None else decode_state(text)
+            state = self._rows.entries.get(key)
+        return None if state is None else dict(state)
 
     def entries(
         self, kind: str, prefix: bytes = b"", after: bytes = b"", limit: int = 1_000
     ) -> list[tuple[EntryKey, EntryState]]:
         with self._lock:
             found = sorted(
-                (key, text)
-                for key, text in self._rows.entries.items()
+                key
+                for key in self._rows.entries
                 if key.kind == kind and key.name.startswith(prefix) and key.name > after
             )
-        return [(key, decode_state(text)) for key, text in found[:limit]]
+            return [(key, dict(self._rows.entries[key])) for key in found[:limit]]
 
     def payments(self, channel_id: ChannelId) -> list[StoredPayment]:
         with self._lock:
@@ -158,6 +159,15 @@ class MemoryStore:
                 for row in sorted(self._rows.payments.items(), key=itemgetter(0))
             ]
             return [one for one in stored if one.payment.channel_id == channel_id]
+
+    def payment(self, channel_id: ChannelId, idempotency_key: str) -> StoredPayment | None:
+        found = (
+            one
+            for one in self.payments(channel_id)
+            if one.payment.idempotency_key == idempotency_key
+            and one.payment.outcome is Outcome.CHARGED
+        )
+        return next(found, None)
 
     def owed(self) -> list[ChannelRecord]:
         return [record for record in self.records() if _is_owed(record)]

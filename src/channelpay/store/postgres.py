@@ -200,6 +200,9 @@ class PostgresStore:
     def payments(self, channel_id: ChannelId) -> list[StoredPayment]:
         return self._read(lambda reader: reader.payments(channel_id))
 
+    def payment(self, channel_id: ChannelId, idempotency_key: str) -> StoredPayment | None:
+        return self._read(lambda reader: reader.payment(channel_id, idempotency_key))
+
     def entry(self, key: EntryKey) -> EntryState | None:
         return self._read(lambda reader: reader.entry(key))
 

@@ -31,8 +31,6 @@ from channelpay.protocol.entries import (
     EntryKey,
     EntryState,
     decode_state,
-    decode_undo,
-    encode_undo,
 )
 from channelpay.protocol.rules import (
     ChannelRecord,
@@ -80,6 +78,10 @@ _SELECT_RECORDS: LiteralString = (
 )
 _SELECT_PAYMENTS: LiteralString = (
     f"SELECT {_PAYMENT_COLUMNS} FROM channelpay_payments WHERE channel_id = %s ORDER BY payment_id"
+)
+_SELECT_BOUGHT: LiteralString = (
+    f"SELECT {_PAYMENT_COLUMNS} FROM channelpay_payments"
+    " WHERE channel_id = %s AND idempotency_key = %s AND outcome = 'charged'"
 )
 _SELECT_OWED: LiteralString = (
     f"SELECT {_RECORD_COLUMNS} FROM channelpay_channels WHERE {_IS_OWED} ORDER BY channel_id"
@@ -321,7 +323,7 @@ class Books:
         self._blocks = {row[0]: row[-1] for row in loaded.channels}
         new_ids = (payment_id for (payment_id,) in loaded.new_payment_ids)
         texts = {EntryKey(kind, name): state for kind, name, state in loaded.entries}
-        there = {key: text for key, text in texts.items() if text}
+        there = {key: decode_state(text) for key, text in texts.items() if text}
         self._unused = texts.keys() - there.keys()
         self._rows = Rows(new_ids, records.values(), map(_payment, loaded.payments), there)
         self.records: dict[ChannelId, ChannelRecord] = {}
@@ -517,6 +519,11 @@ class Reader:
     def payments(self, channel_id: ChannelId) -> list[StoredPayment]:
         return [_payment(row) for row in self.connection.execute(_SELECT_PAYMENTS, (channel_id,))]
 
+    def payment(self, channel_id: ChannelId, idempotency_key: str) -> StoredPayment | None:
+        values = (channel_id, idempotency_key)
+        row = self.connection.execute(_SELECT_BOUGHT, values).fetchone()
+        return None if row is None else _payment(row)
+
     def unsettled(self) -> dict[Address, int]:
         sums = self.connection.execute(_SELECT_UNSETTLED)
         return {Address(token): amount for token, amount in sums}
@@ -611,14 +618,14 @@ def _payment_row(payment_id: int, payment: Payment) -> _Row:
         payment.undelivered,
         payment.sold.kind,
         payment.sold.details,
-        encode_undo(payment.sold.undo),
+        payment.sold.undo_text,
         str(payment.sold.refunded),
     )
 
 
 def _outcome_row(payment: Payment) -> _Row:
     counted = (payment.attempts, payment.undelivered)
-    given_back = (encode_undo(payment.sold.undo), str(payment.sold.refunded))
+    given_back = (payment.sold.undo_text, str(payment.sold.refunded))
     return (str(payment.price), payment.outcome.value, *counted, *given_back)
 
 
@@ -644,6 +651,6 @@ def _payment(row: _Row) -> StoredPayment:
         outcome=Outcome(outcome),
         attempts=attempts,
         undelivered=undelivered,
-        sold=Sold(kind, details, decode_undo(undo), refunded),
+        sold=Sold(kind, details, undo, refunded),
     )
     return StoredPayment(payment_id, payment)

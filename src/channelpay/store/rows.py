@@ -4,9 +4,8 @@ transaction, and transactions put together from what a database joined.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 from channelpay.errors import ChannelNotFound, ChannelPayError, ConfigError, NotFound
@@ -14,7 +13,7 @@ from channelpay.protocol.entries import (
     Change,
     Entries,
     EntryKey,
-    decode_state,
+    EntryState,
     encode_state,
 )
 from channelpay.protocol.rules import (
@@ -34,12 +33,12 @@ from channelpay.protocol.transactions import Outgoing, Signed, TransactionStatus
 from channelpay.protocol.types import Address, ChannelId
 from channelpay.store.base import Accepted, Answer, StoredPayment
 
-NO_TEXTS: Mapping[EntryKey, str] = MappingProxyType({})
-
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """``answers`` in the order of the orders, and the rows that have to be written for them."""
+    """``answers`` in the order of the orders, and the rows that have to be written for them:
+    ``entries`` as the books keep them.
+    """
 
     answers: list[Answer] = field(default_factory=list)
     records: dict[ChannelId, ChannelRecord] = field(default_factory=dict)
@@ -59,7 +58,7 @@ class Released:
 
 class Rows:
     """The channels, payments and entries that some orders are about. ``new_ids`` numbers new
-    payments. Entries are kept as text, so that nobody changes one by chance.
+    payments.
     """
 
     def __init__(
@@ -67,13 +66,13 @@ class Rows:
         new_ids: Iterator[int],
         records: Iterable[ChannelRecord] = (),
         payments: Iterable[StoredPayment] = (),
-        entries: Mapping[EntryKey, str] = NO_TEXTS,
+        entries: Entries = NO_ENTRIES,
     ) -> None:
         self.records: dict[ChannelId, ChannelRecord] = {
             record.channel_id: record for record in records
         }
         self.payments: dict[int, Payment] = {}
-        self.entries: dict[EntryKey, str] = dict(entries)
+        self.entries: dict[EntryKey, EntryState] = dict(entries)
         self._new_ids = new_ids
         self._by_key: dict[tuple[ChannelId, str], int] = {}
         self._by_voucher: dict[tuple[ChannelId, int, str], int] = {}
@@ -100,9 +99,8 @@ class Rows:
         entries = NO_ENTRIES if order.terms is None else self._states(order.terms.keys)
         decision = order.decide(record, earlier, entries)
         if decision.entries:
-            changed = _encoded(decision.entries)
-            self.entries.update(changed)
-            verdicts.entries.update(changed)
+            verdicts.entries.update(_encoded(decision.entries))
+            self.entries.update(decision.entries)
         if decision.record is not record:
             self.records[order.channel_id] = verdicts.records[order.channel_id] = decision.record
         number = self._note(decision, payment_id, verdicts)
@@ -124,11 +122,12 @@ class Rows:
         known = self.records[payment.channel_id]
         record, released = release(known, payment, attempt)
         entries = self._states({one.key for one in payment.undo})
-        changed = _encoded(given_back(payment, released, entries))
+        changed = given_back(payment, released, entries)
+        texts = _encoded(changed)
         self.records[payment.channel_id] = record
         self.payments[payment_id] = released
         self.entries.update(changed)
-        return Released(record, released, changed)
+        return Released(record, released, texts)
 
     def change_entries(
         self, keys: Iterable[EntryKey], change: Change
@@ -138,12 +137,12 @@ class Rows:
         if not set(changed) <= set(keys):
             raise ConfigError("a change is of no other entries than those that it names")
         texts = _encoded(changed)
-        self.entries.update(texts)
+        self.entries.update(changed)
         return changed, texts
 
     def _states(self, keys: Iterable[EntryKey]) -> Entries:
-        texts = ((key, self.entries.get(key)) for key in keys)
-        return {key: decode_state(text) for key, text in texts if text is not None}
+        """Copies, so that nobody changes one by chance."""
+        return {key: dict(self.entries[key]) for key in keys if key in self.entries}
 
     def _note(self, decision: Decision, payment_id: int | None, verdicts: Verdicts) -> int | None:
         """Enter the payments that were decided on; the number of the new one, or of the other."""

@@ -151,6 +151,10 @@ class SqliteStore:
         with self._read() as ledger:
             return ledger.payments(channel_id)
 
+    def payment(self, channel_id: ChannelId, idempotency_key: str) -> StoredPayment | None:
+        with self._read() as ledger:
+            return ledger.payment(channel_id, idempotency_key)
+
     def entry(self, key: EntryKey) -> EntryState | None:
         with self._read() as ledger:
             return ledger.entry(key)

@@ -33,7 +33,6 @@ from channelpay.payee.hub.wire import (
     parse_record,
     parse_terms,
 )
-from channelpay.payee.paths import Pattern
 from channelpay.payee.payee import REALM, Payee
 from channelpay.payee.prices import PER_REQUEST, PriceFile, PriceRule, PriceTable, Quote
 from channelpay.payee.register import Register
@@ -41,6 +40,7 @@ from channelpay.payee.terms import Terms
 from channelpay.payee.threads import BoundedThreads
 from channelpay.payee.verifier import Closed, Order, Paid, ToppedUp, Verified
 from channelpay.protocol.parse import parse_amount, parse_bytes32, parse_text
+from channelpay.protocol.patterns import Pattern
 from channelpay.protocol.reader import CredentialReader
 from channelpay.protocol.rules import Outcome, Payment
 from channelpay.protocol.types import GRACE_SECONDS_CANONICAL

@@ -17,7 +17,9 @@ from uuid import uuid4
 from channelpay.chain.connection import checksum
 from channelpay.chain.contract import Erc20
 from channelpay.chain.outgoing import TransactionSender
-from channelpay.chain.payouts import ROWS_MAX, PayoutsContract
+from channelpay.chain.payouts import PayoutsContract
+from channelpay.chain.preparation import fee_market
+from channelpay.chain.types import ContractCall, Trial, Tried
 from channelpay.errors import (
     ChainReverted,
     ChannelPayError,
@@ -27,13 +29,14 @@ from channelpay.errors import (
 )
 from channelpay.payee.hub.members import settings_of
 from channelpay.payee.hub.rounds import (
+    REPAIR,
     Round,
     begin_round,
     begun_at,
     end_round,
     next_number,
     open_round,
-    payable,
+    planned_rounds,
     shares_of,
 )
 from channelpay.protocol.splits import HubSettings
@@ -48,6 +51,8 @@ LEASE_SECONDS = 15.0
 it: the contract does not pay a round twice.
 """
 JOURNALED_SEEN = 1_000
+ROUND_GAS, ROW_GAS = 37_000, 13_200
+"""Measured (``docs/gas.json``): what comes after another transaction cannot be tried before it."""
 _UNLIMITED = 2**256 - 1
 _log = getLogger(__name__)
 
@@ -66,12 +71,22 @@ class Paymaster:
         self._now = now
         self.contract: PayoutsContract = PayoutsContract(sender.connection)
 
-    def require_contract(self) -> None:
-        """Raise :class:`~channelpay.errors.NotFound` where the chain lacks the contract."""
+    def require_ready(self) -> None:
+        """Raise :class:`~channelpay.errors.NotFound` where the chain lacks the contract, and
+        :class:`~channelpay.errors.ConfigError` where it has other rounds of the account than the
+        books: older ones would pay again what newer ones have paid.
+        """
         if not self._connection.code(self.contract.address):
             raise NotFound(
                 f"there is no Payouts contract at {checksum(self.contract.address)}",
                 hint="Put it there, once for everybody: channelpay contract deploy payouts",
+            )
+        on_chain = self.contract.rounds(self._sender.address)
+        in_books, begun = next_number(self._store), open_round(self._store)
+        if on_chain != in_books and (begun is None or on_chain != begun.number):
+            raise ConfigError(
+                f"the chain has {on_chain} rounds of this account, the books {in_books}",
+                hint=REPAIR,
             )
 
     def due(self, settings: HubSettings) -> list[Address]:
@@ -89,12 +104,41 @@ class Paymaster:
         """
         ended = self.finish()
         # What is sold from here on is for the next payout.
-        names = payable(self._store, token, max(1, least))
-        for first in range(0, len(names), ROWS_MAX):
-            round_ = self._begun(token, names[first : first + ROWS_MAX])
+        for planned in planned_rounds(self._store, token, max(1, least)):
+            round_ = self._begun(token, [row.name for row in planned.rows])
             if round_ is not None:
                 ended.append(self._finished(round_))
         return ended
+
+    def plan(self, token: Address) -> list[Round]:
+        """The rounds that :meth:`pay` would bring to their end now, the one that is under way
+        first. Writes nothing; raises what :meth:`pay` raises before a round begins.
+        """
+        begun = open_round(self._store)
+        planned = planned_rounds(self._store, token)
+        self.require_ready()
+        self._require_money(token, sum(one.total for one in planned))
+        return planned if begun is None else [begun, *planned]
+
+    def trials(self, rounds: Sequence[Round]) -> list[Tried]:
+        """What sending these rounds would use and cost, but for those that are sent already. Raises
+        what sending them would.
+        """
+        following = self.contract.rounds(self._sender.address)
+        price_wei = fee_market(self._connection).price_wei
+        tried: list[Tried] = []
+        for one in rounds:
+            if one.number < following or self._journaled(one) is not None:
+                continue
+            approval = self._approval(one) if one.number == following else None
+            if approval is not None:
+                tried.append(Tried("approve", self._sender.trial(approval)))
+            if approval is None and one.number == following:
+                tried.append(Tried("payout", self._sender.trial(self._call(one))))
+            else:
+                gas = ROUND_GAS + len(one.rows) * ROW_GAS
+                tried.append(Tried("payout", Trial(gas, price_wei), was_tried=False))
+        return tried
 
     def finish(self) -> list[Round]:
         """Bring the round to its end that was begun, if there is one."""
@@ -109,21 +153,11 @@ class Paymaster:
         return is_time or max(owed, default=0) * 2 >= cap
 
     def _begun(self, token: Address, names: Sequence[str]) -> Round | None:
-        self._require_own_count()
+        self.require_ready()
         shares = shares_of(self._store, token)
         self._require_money(token, sum(shares[name].payable for name in names))
         head = self._connection.latest_block().number
         return begin_round(self._store, token, names, head, int(self._now() * 1000))
-
-    def _require_own_count(self) -> None:
-        """Older books would pay again what newer ones have paid."""
-        on_chain = self.contract.rounds(self._sender.address)
-        in_books = next_number(self._store)
-        if on_chain != in_books:
-            raise ConfigError(
-                f"the chain has {on_chain} rounds of this account, the books {in_books}",
-                hint="Use the newest books, and an account that pays nothing else out.",
-            )
 
     def _require_money(self, token: Address, amount: int) -> None:
         account = self._sender.address
@@ -174,18 +208,25 @@ class Paymaster:
         return None
 
     def _sent(self, round_: Round) -> Outgoing:
-        if round_.token != NATIVE:
-            self._allow(round_)
-        rows = [(row.address, row.amount) for row in round_.rows]
-        call = self.contract.pay(round_.token, round_.number, rows)
-        return self._sender.send(call, _purpose(round_))
+        approval = self._approval(round_)
+        if approval is not None:
+            self._sender.wait(self._sender.send(approval, "allow payouts").number)
+        return self._sender.send(self._call(round_), _purpose(round_))
 
-    def _allow(self, round_: Round) -> None:
-        """Let the contract take the token: it takes from whoever calls it, and from nobody else."""
+    def _call(self, round_: Round) -> ContractCall:
+        rows = [(row.address, row.amount) for row in round_.rows]
+        return self.contract.pay(round_.token, round_.number, rows)
+
+    def _approval(self, round_: Round) -> ContractCall | None:
+        """Lets the contract take the token, if it may not yet: it takes from whoever calls it, and
+        from nobody else.
+        """
+        if round_.token == NATIVE:
+            return None
         token = Erc20(self._connection, round_.token)
-        if token.allowance(self._sender.address, self.contract.address) < round_.total:
-            call = token.approve(self.contract.address, _UNLIMITED)
-            self._sender.wait(self._sender.send(call, "allow payouts").number)
+        if token.allowance(self._sender.address, self.contract.address) >= round_.total:
+            return None
+        return token.approve(self.contract.address, _UNLIMITED)
 
 
 class PayoutThread:

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from channelpay.chain.payouts import PaidRow
+from channelpay.chain.payouts import ROWS_MAX, PaidRow
 from channelpay.errors import ConfigError
-from channelpay.payee.hub.members import member_key
+from channelpay.payee.hub.members import member_key, members_of
 from channelpay.protocol.entries import Entries, EntryKey, EntryState
 from channelpay.protocol.splits import KIND as SHARE
 from channelpay.protocol.splits import NETWORK, Share, share_key
@@ -22,7 +22,11 @@ from channelpay.store import Store
 
 KIND = "payout"
 COUNT_KEY = EntryKey("hub", b"rounds")
-"""How many rounds were begun, and when the last one in each token was."""
+"""How many rounds were begun, and when the interval in each token began."""
+REPAIR = (
+    "Pay from one account, which does nothing else with Payouts. Books that were restored from a"
+    " copy are brought up to date with: channelpay hub recover"
+)
 _NEXT = "next"
 _NUMBER_BYTES = 8
 _PAGE = 1_000
@@ -30,12 +34,15 @@ _PAGE = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What one member gets; ``is_paid`` means something once the round ended."""
+    """What one member gets; ``is_paid`` means something once the round ended. ``lost`` is what
+    these books do not have of the sales that it was for: they were restored from a copy.
+    """
 
     name: str
     address: Address
     amount: int
     is_paid: bool = False
+    lost: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +77,8 @@ class Round:
             "time": self.time,
             "tx": self.transaction_hash.hex(),
             "rows": [
-                [row.name, row.address.hex(), row.amount, int(row.is_paid)] for row in self.rows
+                [row.name, row.address.hex(), row.amount, int(row.is_paid), row.lost]
+                for row in self.rows
             ],
         }
 
@@ -78,22 +86,26 @@ class Round:
     def of(cls, key: EntryKey, state: Mapping[str, Any]) -> Self:
         """The reverse of :meth:`to_state`."""
         rows = tuple(
-            Row(name, Address(bytes.fromhex(address)), amount, bool(paid))
-            for name, address, amount, paid in state["rows"]
+            Row(name, Address(bytes.fromhex(address)), amount, bool(paid), lost)
+            for name, address, amount, paid, lost in state["rows"]
         )
         number = int.from_bytes(key.name, "big")
         token, sent = (bytes.fromhex(state[name]) for name in ("token", "tx"))
         return cls(number, Address(token), rows, state["block"], state["time"], sent)
 
+    def is_that(self, paid: Sequence[PaidRow]) -> bool:
+        """Whether the round of the chain is this one."""
+        expected = [(self.token, row.address, row.amount) for row in self.rows]
+        return [(one.token, one.receiver, one.amount) for one in paid] == expected
+
     def ended(self, paid: Sequence[PaidRow]) -> Self:
         """With what the chain says of each row. Raises :class:`~channelpay.errors.ConfigError`
-        where it says something else than was begun: then another program pays from the account.
+        where it says something else than was begun: other books pay from the account, or did.
         """
-        expected = [(row.address, row.amount) for row in self.rows]
-        if [(one.receiver, one.amount) for one in paid] != expected:
+        if not self.is_that(paid):
             raise ConfigError(
                 f"round {self.number} is on the chain with other payments than these books have",
-                hint="Let one program alone pay out from this account, with its newest books.",
+                hint=REPAIR,
             )
         rows = tuple(
             replace(row, is_paid=one.paid) for row, one in zip(self.rows, paid, strict=True)
@@ -125,9 +137,19 @@ def next_number(store: Store) -> int:
 
 
 def begun_at(store: Store, token: Address) -> int:
-    """When the last round in this token was begun (Unix milliseconds); 0 if there was none."""
+    """When the interval in this token began (Unix milliseconds): with its last round."""
     at = (store.entry(COUNT_KEY) or {}).get(token.hex(), 0)
     return at if isinstance(at, int) else 0
+
+
+def begin_intervals(store: Store, tokens: Sequence[Address], now_ms: int) -> None:
+    """The first interval in each token begins now, unless it has begun."""
+    names = [token.hex() for token in tokens]
+
+    def begun(entries: Entries) -> Entries:
+        return {COUNT_KEY: dict.fromkeys(names, now_ms) | dict(entries.get(COUNT_KEY, {}))}
+
+    store.change_entries([COUNT_KEY], begun).result()
 
 
 def shares_of(store: Store, token: Address) -> dict[str, Share]:
@@ -141,6 +163,19 @@ def payable(store: Store, token: Address, least: int) -> list[str]:
     """Who is to be paid now, whoever gets most first."""
     due = {name: one for name, one in shares_of(store, token).items() if one.payable >= least}
     return sorted(due, key=lambda name: due[name].payable, reverse=True)
+
+
+def planned_rounds(store: Store, token: Address, least: int = 1) -> list[Round]:
+    """What would be begun now to pay all members to whom at least ``least`` is owed."""
+    addresses = {member.name: member.address for member in members_of(store)}
+    shares = shares_of(store, token)
+    names = payable(store, token, least)
+    rows = tuple(Row(name, addresses[name], shares[name].payable) for name in names)
+    number = next_number(store)
+    return [
+        Round(number + count, token, rows[first : first + ROWS_MAX], 0, 0)
+        for count, first in enumerate(range(0, len(rows), ROWS_MAX))
+    ]
 
 
 def begin_round(
@@ -191,6 +226,40 @@ def end_round(store: Store, ended: Round) -> Round:
 
     store.change_entries([ended.key, *shares], entered).result()
     return ended
+
+
+def enter_round(store: Store, paid: Round, begun: Round | None) -> Round:
+    """Enter a round that ended, of which these books know nothing; in the place of the one that
+    they have ``begun`` under its number. Entering it again changes nothing. Returns it with what
+    was lost.
+    """
+    moving = () if begun is None else tuple((share_key(begun.token, r.name), r) for r in begun.rows)
+    keys = [share_key(paid.token, row.name) for row in paid.rows]
+
+    def entered(entries: Entries) -> Entries:
+        if entries.get(paid.key) != (None if begun is None else begun.to_state()):
+            return {}
+        shares = {key: Share.from_state(entries.get(key)) for key in (*dict(moving), *keys)}
+        for key, row in moving:
+            shares[key] = replace(shares[key], moving=shares[key].moving - row.amount)
+        rows = []
+        for key, row in zip(keys, paid.rows, strict=True):
+            shares[key], lost = shares[key].recovered(row.amount, was_paid=row.is_paid)
+            rows.append(replace(row, lost=lost))
+        whole = replace(paid, rows=tuple(rows))
+        count = {_NEXT: paid.number + 1, paid.token.hex(): paid.time}
+        changed = {key: share.to_state() for key, share in shares.items()}
+        return {
+            **changed,
+            COUNT_KEY: {**entries.get(COUNT_KEY, {}), **count},
+            paid.key: whole.to_state(),
+        }
+
+    every = [COUNT_KEY, paid.key, *dict.fromkeys((*dict(moving), *keys))]
+    store.change_entries(every, entered).result()
+    state = store.entry(paid.key)
+    assert state is not None  # It was entered, here or by another process.
+    return Round.of(paid.key, state)
 
 
 def _count(state: EntryState | None) -> int:

@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from channelpay.errors import ChannelPayError, InputError, NetworkError, NotFound
+from channelpay.errors import ChannelPayError, InputError, NetworkError
 from channelpay.observe.health import Health
 from channelpay.payee.amounts import Price
 from channelpay.payee.asgi import Receive, Scope, Send
@@ -35,7 +35,7 @@ from channelpay.payee.hub.members import (
 from channelpay.payee.hub.statements import Clerk
 from channelpay.payee.hub.wire import (
     BODY_BYTES_MAX,
-    RELEASE_SECONDS,
+    RELEASE_MS,
     SaleRequest,
     SaleTicket,
     record_members,
@@ -48,7 +48,7 @@ from channelpay.payee.prices import Quote
 from channelpay.payee.verifier import Closed, Order, Paid, ToppedUp, Verified
 from channelpay.protocol.parse import parse_address, parse_json_object
 from channelpay.protocol.reader import CredentialReader
-from channelpay.protocol.rules import Outcome
+from channelpay.protocol.rules import ChannelRecord, Outcome
 from channelpay.protocol.splits import HubSettings, Splitting
 from channelpay.protocol.text import to_hex
 from channelpay.protocol.wire import ChallengeIssuer
@@ -197,26 +197,25 @@ class HubService:
                 return {"status": "closed", **members, "txHash": sent}
 
     def _ticket(self, member: Member, accepted: Accepted) -> dict[str, Any]:
-        if accepted.payment_id is None:
+        number, payment = accepted.payment_id, accepted.payment
+        if number is None or payment is None:
             return {"sale": None}
-        ticket = SaleTicket(
-            accepted.payment_id, accepted.attempt, int(time.time()), accepted.record.channel_id
-        )
+        ticket = SaleTicket(number, accepted.attempt, payment.time, payment.channel_id)
         return {
             "sale": ticket.to_text(self._secret, member.name),
-            "id": sale_id(self._secret, accepted.payment_id),
+            "id": sale_id(self._secret, number, payment.time),
             "charged": str(accepted.charged),
         }
 
     async def _release(self, caller: _Caller, request: Request) -> dict[str, Any]:
         members = await _body_of(request)
         ticket = SaleTicket.parse(members.get("sale"), self._secret, caller.member.name)
-        if time.time() - ticket.time > RELEASE_SECONDS:
+        if time.time() * 1000 - ticket.time > RELEASE_MS:
             raise InputError("the sale is too long ago to be given back")
         register = self._payee.register
-        record = await register.read(lambda books: books.record(ticket.channel_id))
+        record = await register.read(partial(_sold_on, ticket))
         if record is None:
-            raise NotFound("the books have no such channel")
+            raise InputError("the books have no such sale")
         accepted = Accepted(record, ticket.payment_id, attempt=ticket.attempt)
         released = register.release(accepted)
         assert released is not None  # It has a payment.
@@ -227,6 +226,14 @@ class HubService:
         token = parse_address(request.query_params.get("token"), "token")
         written = partial(self._clerk.statement, self._store, caller.member, token)
         return await run_sync(written, limiter=self._one_statement)
+
+
+def _sold_on(ticket: SaleTicket, books: Store) -> ChannelRecord | None:
+    """The channel of a sale that is in the books."""
+    sale = (ticket.payment_id, ticket.time)
+    payments = books.payments(ticket.channel_id)
+    is_there = any((one.payment_id, one.payment.time) == sale for one in payments)
+    return books.record(ticket.channel_id) if is_there else None
 
 
 async def _body_of(request: Request) -> dict[str, Any]:

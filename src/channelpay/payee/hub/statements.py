@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from eth_account.signers.local import LocalAccount
 
 VERSION = 1
+LOST = "lost"
+"""The role in which a member has a share of sales that the network's books lost."""
 _SIGNATURE = "signature"
 
 
@@ -52,8 +54,9 @@ class Clerk:
 
         A sale that is made, or given back, meanwhile is in this statement or in the next one.
         """
-        sales = _sales(store, member, token, self.secret)
-        payouts = _payouts(rounds_of(store), member, token)
+        rounds = [one for one in rounds_of(store) if one.is_ended and one.token == token]
+        sales = _sales(store, member, token, self.secret) + _lost_sales(rounds, member)
+        payouts = _payouts(rounds, member)
         earned = sum(int(one["share"]) for one in sales)
         paid = sum(int(one["amount"]) for one in payouts if one["paid"])
         statement = {
@@ -80,7 +83,7 @@ def _sales(store: Store, member: Member, token: Address, secret: bytes) -> list[
             continue
         for stored in store.payments(record.channel_id):
             rows = _shares(stored.payment, member.name)
-            identity = sale_id(secret, stored.payment_id) if rows else ""
+            identity = sale_id(secret, stored.payment_id, stored.payment.time) if rows else ""
             found += [(stored.payment_id, {"id": identity, **row}) for row in rows]
     return [row for _, row in sorted(found, key=lambda pair: pair[0])]
 
@@ -102,7 +105,24 @@ def _shares(payment: Payment, name: str) -> list[dict[str, Any]]:
     ]
 
 
-def _payouts(rounds: Iterable[Round], member: Member, token: Address) -> list[dict[str, Any]]:
+def _lost_sales(rounds: Iterable[Round], member: Member) -> list[dict[str, Any]]:
+    """What payouts show that books had which were lost since, a row for each payout."""
+    return [
+        {
+            "id": f"round {one.number}",
+            "time": one.time,
+            "resource": f"sales before the books were restored, as round {one.number} shows",
+            "price": str(row.lost),
+            "role": LOST,
+            "share": str(row.lost),
+        }
+        for one in rounds
+        for row in one.rows
+        if row.name == member.name and row.lost
+    ]
+
+
+def _payouts(rounds: Iterable[Round], member: Member) -> list[dict[str, Any]]:
     """Those that ended; what is under way is owed still."""
     return [
         {
@@ -114,7 +134,6 @@ def _payouts(rounds: Iterable[Round], member: Member, token: Address) -> list[di
             "paid": row.is_paid,
         }
         for one in rounds
-        if one.is_ended and one.token == token
         for row in one.rows
         if row.name == member.name
     ]

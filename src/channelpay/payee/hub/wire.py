@@ -48,7 +48,7 @@ from channelpay.protocol.wire import (
 BODY_BYTES_MAX = 64 * 1024
 """Of a member's request, whose credential has 16 KiB at most."""
 RESOURCE_CHARACTERS_MAX = 2_300
-RELEASE_SECONDS = 600
+RELEASE_MS = 600_000
 """How long a member may say that it did not deliver: what was sold before is final."""
 _PRICES_MAX = 20
 _TEXT_MAX = 64
@@ -118,6 +118,7 @@ def _text_if_any(members: Mapping[str, Any], name: str, limit: int) -> str | Non
 class SaleTicket:
     """One request that was served for one payment; the member gives it back where it could not
     deliver. The network signs it for this member, so that nobody gives back another one's sales.
+    ``time`` is the payment's: restored books give its number to another one.
     """
 
     payment_id: int
@@ -151,10 +152,12 @@ def _mac(secret: bytes, member: str, body: bytes) -> bytes:
     return hmac.digest(secret, b"ticket " + member.encode() + b"\0" + body, "sha256")[:_MAC_BYTES]
 
 
-def sale_id(secret: bytes, payment_id: int) -> str:
-    """The name of a sale for those who share it: it tells nothing of how many others there are."""
-    number = payment_id.to_bytes(_NUMBER_BYTES, "big")
-    return hmac.digest(secret, b"sale " + number, hashlib.sha256)[:_ID_BYTES].hex()
+def sale_id(secret: bytes, payment_id: int, time: int) -> str:
+    """The name of a sale for those who share it: it tells nothing of how many others there are.
+    Books that were restored from a copy name no other sale like it.
+    """
+    sale = b"".join(one.to_bytes(_NUMBER_BYTES, "big") for one in (payment_id, time))
+    return hmac.digest(secret, b"sale " + sale, hashlib.sha256)[:_ID_BYTES].hex()
 
 
 # --- terms ---------------------------------------------------------------------------------------

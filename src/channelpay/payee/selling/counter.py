@@ -1,6 +1,7 @@
 """What a payee sells and takes itself, beside what is behind its prices: passes, their refunds,
 coupons and gifts. Each is a request below :data:`~channelpay.protocol.passes.PLACE`, with a
-credential like any other, which may as well be one to close the channel.
+credential like any other, which may as well be one to close the channel. What is asked there for
+nothing, and without a credential, is a receipt.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from channelpay.payee.selling.settings import Settings
 from channelpay.payee.terms import Token
 from channelpay.protocol.parse import parse_address, parse_amount
 from channelpay.protocol.passes import PLACE
-from channelpay.protocol.types import Address
+from channelpay.protocol.receipts import PLACE as RECEIPTS
+from channelpay.protocol.types import Address, ChannelId
 
 GIFT_DAYS = 365
 _PLAN = re.compile(r"passes/([a-z0-9-]{1,32})\Z")
 _REFUND = re.compile(r"pass/0x([0-9a-f]{32})/refund\Z")
+_RECEIPT = re.compile(rf"{RECEIPTS}0x([0-9a-f]{{64}})\Z")
 _REDEEM, _GIFT = "coupons/redeem", "coupons/gift"
 _KEYS = {"gift_max", "gift_days"}
 
@@ -53,7 +56,14 @@ class BuyGift:
     days: int
 
 
-Item: TypeAlias = BuyPass | RefundPass | Redeem | BuyGift
+@dataclass(frozen=True, slots=True)
+class AskReceipt:
+    """The receipt of what the channel bought with the request's Idempotency-Key."""
+
+    channel_id: ChannelId
+
+
+Item: TypeAlias = BuyPass | RefundPass | Redeem | BuyGift | AskReceipt
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +101,8 @@ class Counter:
                 raise InputError(f"no pass {match[1]} is sold here")
             return BuyPass(row), row.prices, row.label
         free = tuple(Price(token, 0) for token in self.tokens)
-        if match := _REFUND.match(place):
-            return RefundPass(bytes.fromhex(match[1])), free, "Refund of a pass"
+        if (asked := _asked_anywhere(place)) is not None:
+            return asked[0], free, asked[1]
         if self.coupons is not None and place == _REDEEM:
             return Redeem(), free, "Coupon"
         if self.gift_max and place == _GIFT:
@@ -127,6 +137,15 @@ class Counter:
             )
             raise InputError(f"a gift is worth more than nothing, and {most} at most")
         return Price(token, amount)
+
+
+def _asked_anywhere(place: str) -> tuple[Item, str] | None:
+    """What every site is asked for, and its description."""
+    if match := _REFUND.match(place):
+        return RefundPass(bytes.fromhex(match[1])), "Refund of a pass"
+    if match := _RECEIPT.match(place):
+        return AskReceipt(ChannelId(bytes.fromhex(match[1]))), "Receipt"
+    return None
 
 
 def counter_of(

@@ -6,16 +6,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from channelpay.errors import ConfigError
+from channelpay.errors import ChannelPayError, ConfigError
 from channelpay.payee.selling.incentives import IncentiveRow
-from channelpay.protocol.accounts import Account, account_key, day_of
+from channelpay.protocol.accounts import NOT_YET, Account, Delivered, account_key, day_of
 from channelpay.protocol.coupons import coupon_in, with_coupon_used
 from channelpay.protocol.entries import Entries, EntryKey, EntryState, Undo
 from channelpay.protocol.notes import PriceNote
-from channelpay.protocol.pricing import Facts, FirstFree, Priced, Rules, price
+from channelpay.protocol.pricing import NOTHING_GIVEN, Facts, FirstFree, Priced, Rules, price
 from channelpay.protocol.rules import SALE, ChannelRecord, Sale
 from channelpay.protocol.types import Address
 from channelpay.store import Accepted, Store
@@ -23,6 +23,7 @@ from channelpay.store import Accepted, Store
 GIVEN = "free"
 """The kind of the entries that count what is given away in a day, by the name of its incentive."""
 _STEPS = "steps"
+_EARNED = ("credit", "points", "reward")
 
 
 class Wish(NamedTuple):
@@ -33,6 +34,12 @@ class Wish(NamedTuple):
 
 
 NO_WISH = Wish()
+
+
+class Uncounted(ChannelPayError):
+    """Something is to be given away, and the deal does not count that. Nobody outside sees this."""
+
+    code = "uncounted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +56,20 @@ class Selling:
     def deal(self, payer: Address, token: Address, now: int, wish: Wish) -> Deal:
         """Between this payer and the site, at ``now`` (Unix ms)."""
         rules, account = self.rules[token], account_key(payer, token)
-        referrer = None
-        if wish.referrer is not None and wish.referrer != payer and rules.referrals:
-            referrer = account_key(wish.referrer, token)
-        names = (one.name for one in rules.bounded if referrer or isinstance(one, FirstFree))
-        given = tuple(given_key(name) for name in names)
-        keys = (account, *given) if referrer is None else (account, *given, referrer)
-        return Deal(self, rules, now, wish, account, referrer, keys)
+        if wish.referrer is None or wish.referrer == payer or not rules.referrals:
+            return Deal(self, rules, now, wish, account, None, (account,))
+        referrer = account_key(wish.referrer, token)
+        return Deal(self, rules, now, wish, account, referrer, (account, referrer))
 
 
-@dataclass(frozen=True, slots=True)
-class Deal:
+class Deal(NamedTuple):
     """What a purchase is sold under: the :class:`~channelpay.protocol.rules.Terms` of one payer.
     ``account`` is where its account is, ``referrer`` that of who brought it; both are among
-    ``keys``, with what counts the give-aways of the day.
+    ``keys``, with what counts the give-aways of the day in a deal that is :meth:`counted`. What is
+    known to be ``delivered`` goes into the account with the sale.
+
+    All buyers share that count, and few are given anything: so a deal does without it until it has
+    to give something away, and raises :class:`Uncounted` then.
     """
 
     selling: Selling
@@ -72,22 +79,32 @@ class Deal:
     account: EntryKey
     referrer: EntryKey | None
     keys: tuple[EntryKey, ...]
+    delivered: Delivered = NOT_YET
+
+    def counted(self) -> Deal:
+        """The same, with what was given away today."""
+        bounded = self.rules.bounded
+        names = (one.name for one in bounded if self.referrer or isinstance(one, FirstFree))
+        return self._replace(keys=(*self.keys, *map(given_key, names)))
 
     def sell(self, price: int, record: ChannelRecord, entries: Entries) -> Sale:
         """See :meth:`channelpay.protocol.rules.Terms.sell`."""
-        account = Account.from_state(entries.get(self.account))
+        account = Account.from_state(entries.get(self.account)).knowing(self.delivered)
         priced = self.priced(price, record, entries, account)
         changed: dict[EntryKey, EntryState] = {
             self.account: account.plus(priced.change, self.now).to_state()
         }
         undo = list(priced.change.undo(self.account))
         if priced.given is not None:
-            self._count_given(given_key(priced.given), entries, changed, undo)
+            key = given_key(priced.given)
+            if key not in self.keys:
+                raise Uncounted(priced.given)
+            self._count_given(key, entries, changed, undo)
         if priced.reward and self.referrer is not None:
             theirs = Account.from_state(entries.get(self.referrer))
-            rewarded = replace(theirs, credit=theirs.credit + priced.reward)
-            changed[self.referrer] = rewarded.to_state()
-            undo.append(Undo(self.referrer, {"credit": -priced.reward}))
+            changed[self.referrer] = theirs.rewarded(priced.reward, self.now).to_state()
+            back = {"credit": -priced.reward, "pending_paid": -priced.reward}
+            undo.append(Undo(self.referrer, back))
         return Sale(priced.amount, details=self._details(priced), entries=changed, undo=tuple(undo))
 
     def note(self, accepted: Accepted) -> PriceNote | None:
@@ -105,7 +122,7 @@ class Deal:
 
     def preview(self, list_price: int, record: ChannelRecord, entries: Entries) -> PriceNote:
         """What the payer is told of what it would cost now."""
-        account = Account.from_state(entries.get(self.account))
+        account = Account.from_state(entries.get(self.account)).knowing(self.delivered)
         priced = self.priced(list_price, record, entries, account)
         why = tuple((step.label, step.delta) for step in priced.steps)
         return _note(list_price, priced.amount, why, account.to_state())
@@ -114,23 +131,24 @@ class Deal:
         self, list_price: int, record: ChannelRecord, entries: Entries, account: Account
     ) -> Priced:
         """What it costs, and earns, with these books."""
-        today = day_of(self.now)
-        given = {
-            key.name.decode(): _given(entries.get(key), today)
-            for key in self.keys
-            if key.kind == GIVEN
-        }
         facts = Facts(
             list_price,
             record.chain.deposit,
             self.rules,
-            given,
+            self._given_today(entries),
             coupon_in(account, self.now),
             self.wish.points,
             self._known_referrer(entries),
         )
         priced = price(facts, account, self.now)
         return priced if facts.coupon is None else with_coupon_used(priced)
+
+    def _given_today(self, entries: Entries) -> Mapping[str, int]:
+        today = day_of(self.now)
+        given = [key for key in self.keys if key.kind == GIVEN]
+        if not given:
+            return NOTHING_GIVEN
+        return {key.name.decode(): _given(entries.get(key), today) for key in given}
 
     def _known_referrer(self, entries: Entries) -> Address | None:
         """Who brought the payer, if it bought here itself."""
@@ -151,19 +169,11 @@ class Deal:
 
     def _details(self, priced: Priced) -> str:
         """Canonical JSON, written out since every sale needs it: names are plain words."""
-        earned = (
-            f'"{name}":"{number}"'
-            for name, number in (
-                ("credit", priced.credit),
-                ("points", priced.points),
-                ("reward", priced.reward),
-            )
-            if number
-        )
-        steps = ",".join(f'["{step.name}","{step.delta}"]' for step in priced.steps)
+        earned = [f'"{name}":"{number}"' for name in _EARNED if (number := getattr(priced, name))]
+        steps = [f'["{step.name}","{step.delta}"]' for step in priced.steps]
         return (
             f'{{"earned":{{{",".join(earned)}}},"list":"{priced.list_price}",'
-            f'"offer":"{self.selling.offer_id}","{_STEPS}":[{steps}]}}'
+            f'"offer":"{self.selling.offer_id}","{_STEPS}":[{",".join(steps)}]}}'
         )
 
 

@@ -64,7 +64,7 @@ KNOWN_PASSES_MAX = 10_000
 """Passes kept in memory, 1 kB each; what is not kept is read from the books again."""
 ATTEMPTS_MAX = 10
 ATTEMPTS_SECONDS = 3600
-"""How many wrong codes one payer may send to one process in an hour."""
+"""How often one payer may ask one process in vain in an hour, say with wrong codes."""
 PAYERS_WATCHED_MAX = 10_000
 _PREFIX = f"{passes.SCHEME} ".lower()
 
@@ -121,7 +121,7 @@ class Desk:
         self._hasher = VoucherHasher(deployment)
         self._now = now
         self._known: dict[bytes, _Known] = {}
-        self._attempts = _Attempts()
+        self._attempts = Attempts("wrong codes")
 
     # --- passes ------------------------------------------------------------------------------
 
@@ -339,20 +339,21 @@ class Desk:
         return int(self._now() * 1000)
 
 
-class _Attempts:
-    """Wrong codes by payer, within the last hour."""
+class Attempts:
+    """What payers asked for in vain within the last hour; ``what`` names it."""
 
-    def __init__(self) -> None:
+    def __init__(self, what: str) -> None:
+        self._what = what
         self._wrong: dict[Address, tuple[float, int]] = {}
 
     def require_room(self, payer: Address, now: float) -> None:
         """Raises :class:`TooManyAttempts`."""
         since, number = self._wrong.get(payer, (now, 0))
         if number >= ATTEMPTS_MAX and now - since < ATTEMPTS_SECONDS:
-            raise TooManyAttempts(f"{ATTEMPTS_MAX} wrong codes came from this payer")
+            raise TooManyAttempts(f"{ATTEMPTS_MAX} {self._what} came from this payer")
 
     def note(self, payer: Address, now: float) -> None:
-        """A code was wrong."""
+        """It was in vain."""
         since, number = self._wrong.pop(payer, (now, 0))
         if now - since >= ATTEMPTS_SECONDS:
             since, number = now, 0

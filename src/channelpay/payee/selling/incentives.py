@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from channelpay.errors import ConfigError
-from channelpay.payee.paths import Pattern
 from channelpay.payee.selling.settings import DAYS, Settings
 from channelpay.payee.terms import Token
 from channelpay.protocol import pricing
+from channelpay.protocol.patterns import Pattern
 from channelpay.protocol.pricing import MINUTES_OF_DAY, Measure
 from channelpay.protocol.types import Address
 

@@ -14,10 +14,11 @@ from typing import Any
 
 from channelpay.errors import ConfigError
 from channelpay.payee.amounts import Price
-from channelpay.payee.paths import PATH_CHARACTERS_MAX, Pattern, readings
+from channelpay.payee.paths import PATH_CHARACTERS_MAX, readings
 from channelpay.payee.selling.settings import Settings
 from channelpay.payee.terms import Token
 from channelpay.protocol.passes import Length, PassTerms
+from channelpay.protocol.patterns import Pattern
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}\Z")
 _LABEL = re.compile(r"[^\x00-\x1f\x7f]{1,80}\Z")

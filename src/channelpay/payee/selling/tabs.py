@@ -4,6 +4,7 @@ sold where there are tabs.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -110,8 +111,10 @@ class Clerk:
         """
         if not charged:
             accepted = await self._register.accept(purchase)
-            paid = await self._collect(purchase)
-            return paid or accepted, await self._note(paid or accepted)
+            told = await self._collect(purchase) or accepted
+            note = await self._note(told)
+            # What was paid for is owed for long: nothing of it hangs on what becomes of this HEAD.
+            return dataclasses.replace(told, payment_id=None, payment=None), note
         terms = OnTab(self._policy, self._keys, purchase.now, agreed, purchase.terms)
         paid = None
         try:
@@ -126,7 +129,9 @@ class Clerk:
         return accepted, await self._note(accepted) if is_told else None
 
     async def _collect(self, purchase: Purchase) -> Accepted | None:
-        """Take what is owed from what is available; None if there is nothing of either."""
+        """Take what is owed from what is available; None if there is nothing of either. It stays
+        taken if the client hangs up: what came before it may rely on it.
+        """
         order = Purchase(
             purchase.voucher,
             purchase.voucher.cumulative_amount,
@@ -135,9 +140,10 @@ class Clerk:
             f"tab {uuid4()}",
             risk_max=purchase.risk_max,
             terms=PaysTab(self._policy, self._keys, purchase.now),
+            is_proven=purchase.is_proven,
         )
         try:
-            return await self._register.accept(order)
+            return await asyncio.shield(self._register.accept(order))
         except TabDue:
             return None
 
