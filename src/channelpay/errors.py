@@ -42,6 +42,7 @@ ChannelPayError
     ├── SignerMismatch               a key signed it, but not the channel's signer
     ├── AmountExceedsDeposit         the voucher promises more than the channel holds
     ├── InsufficientBalance          accepted - spent does not cover the price
+    │   └── VoucherPublic            it was settled: everybody can read it on the chain
     ├── TooFewConfirmations          the open or top-up is too fresh                  402
     ├── GasNotCarried                the payee does not pay the gas of this one
     ├── IdempotencyKeyReused         the key already bought another resource          409

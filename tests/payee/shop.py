@@ -26,6 +26,8 @@ from channelpay.payee.prices import Quote
 from channelpay.payee.request import Request
 from channelpay.payee.verifier import Verifier
 from channelpay.protocol.eip712 import VoucherSigner
+from channelpay.protocol.proofs import HEADER as PROOF
+from channelpay.protocol.proofs import proof_place
 from channelpay.protocol.rules import Payment
 from channelpay.protocol.text import to_hex
 from channelpay.protocol.types import (
@@ -104,6 +106,11 @@ class OpenChannel:
 
     def sign(self, cumulative: int) -> Voucher:
         return self.signer.sign(self.id, cumulative)
+
+    def proof(self, challenge: Challenge) -> dict[str, str]:
+        """The header of whoever has the key."""
+        signed = self.signer.sign(proof_place(self.id, challenge.id), 0)
+        return {PROOF: to_hex(signed.signature)}
 
     def open_payload(self, cumulative: int) -> OpenPayload:
         return OpenPayload(
@@ -224,6 +231,12 @@ class Shop:
         amount = 2 * PRICE if path == "/dear" else PRICE
         header = self.header(VoucherPayload(channel.sign(cumulative)), self.challenge(amount))
         return await self.get(path, header, **more)
+
+    async def prove(self, channel: OpenChannel, cumulative: int) -> httpx2.Response:
+        """The same with a proof of the key, for a voucher that was settled."""
+        challenge = self.challenge()
+        header = self.header(VoucherPayload(channel.sign(cumulative)), challenge)
+        return await self.get("/page", header, key=str(uuid4()), **channel.proof(challenge))
 
     async def confirmed(self, authorization: str, path: str = "/page") -> httpx2.Response:
         """The first answer that is none about confirmations: a refusal holds for a moment."""

@@ -272,7 +272,7 @@ async def test_a_channel_does_not_cost_more_than_its_risk_before_it_is_settled(
     assert refused.json()["hint"]
     assert int(refused.headers["retry-after"]) > 0
     assert challenges_of(refused) == []
-    assert (await risky.pay(channel, DEPOSIT)).status_code == 200
+    assert (await risky.prove(channel, DEPOSIT)).status_code == 200
 
 
 @pytest.mark.anyio
@@ -286,7 +286,7 @@ async def test_all_channels_together_do_not_cost_more_than_the_total_risk(risky:
     await wait_on_loop_for(lambda: not risky.payee.guard._risk.get(one.channel.token))
 
     assert (refused.status_code, refused.json()["code"]) == (503, RiskLimitReached.code)
-    assert (await risky.pay(other, DEPOSIT)).status_code == 200
+    assert (await risky.prove(other, DEPOSIT)).status_code == 200
 
 
 @pytest.mark.anyio

@@ -98,9 +98,8 @@ class Books:
         record = self.rows.records[self.ids[sale.channel]]
         payer = PAYERS[sale.channel]
         wish = Wish(sale.points, PAYERS[sale.referrer])
-        deal = SELLING.deal(payer, NATIVE, self._now, wish)
-        known = self.deliveries.of(deal.account, self._now, taken=True)
-        deal = deal._replace(delivered=known)
+        known = self.deliveries.of(payer + NATIVE, self._now, taken=True)
+        deal = SELLING.deal(payer, NATIVE, self._now, wish, known)
         voucher = Voucher(record.channel_id, record.spent + sale.list_price, b"s" * 65)
         purchase = Purchase(
             voucher, sale.list_price, f"GET /{self._now}", self._now, str(self._now), terms=deal
@@ -118,9 +117,12 @@ class Books:
         if ago < len(self.sold):
             payment_id = self.sold.pop(-1 - ago)
             if delivered:
-                self.deliveries.note(self.rows.payments[payment_id])
+                self.deliver(self.rows.payments[payment_id])
             else:
                 self.rows.release(payment_id, 1)
+
+    def deliver(self, payment: Payment) -> None:
+        self.deliveries.note(Accepted(self.rows.records[payment.channel_id], 1, payment=payment))
 
     def charged(self, payer: Address) -> list[Payment]:
         ids = {one for one, other in zip(self.ids, PAYERS, strict=True) if other == payer}
@@ -197,18 +199,21 @@ def test_a_delivery_is_known_once_and_for_as_long_as_its_sale_is_pending() -> No
     books = Books()
     for _ in range(2):
         books.buy(Sale(0, 100, 0, 0, None, delivered=False))
-    payment = books.rows.payments[2]
-    account = account_key(PAYERS[0], NATIVE)
+    free, payment = books.rows.payments[1], books.rows.payments[2]
     known = Delivered(1, 100, payment.time)
     late = payment.time + PENDING_MS + 1
 
+    def of(now: int = NOON, *, taken: bool = True) -> Delivered:
+        return books.deliveries.of(PAYERS[0] + NATIVE, now, taken=taken)
+
     for noted in (payment, replace(payment, attempts=2, undelivered=1)):
-        books.deliveries.note(noted)
-        assert books.deliveries.of(account, NOON, taken=False) == known
-        assert books.deliveries.of(account, NOON, taken=True) == known
-        assert books.deliveries.of(account, NOON, taken=True) is NOT_YET
-    for silent in (None, books.rows.payments[1], replace(payment, attempts=2)):
-        books.deliveries.note(silent)
-        assert books.deliveries.of(account, NOON, taken=True) is NOT_YET
-    books.deliveries.note(payment)
-    assert books.deliveries.of(account, late, taken=True) is NOT_YET
+        books.deliver(noted)
+        assert (of(taken=False), of(), of()) == (known, known, NOT_YET)
+    for silent in (free, replace(payment, attempts=2)):
+        books.deliver(silent)
+        assert of() is NOT_YET
+    for _ in range(2):
+        books.deliver(payment)
+    assert of() == Delivered(2, 200, payment.time)
+    books.deliver(payment)
+    assert of(late) is NOT_YET

@@ -592,6 +592,15 @@ async def test_no_round_begins_that_the_account_cannot_pay(network: Network) -> 
     assert len(network.paymaster().pay(network.token)) == 1
 
 
+async def test_no_round_begins_while_another_one_is_under_way(network: Network) -> None:
+    owe(network.store, network.token, herald=100, tribune=50)
+
+    assert begin_round(network.store, network.token, ["herald"], 0, 0) is not None
+    assert begin_round(network.store, network.token, ["tribune"], 0, 0) is None
+
+    assert [one.total for one in network.paymaster().pay(network.token)] == [100, 50]
+
+
 async def test_the_first_payout_waits_for_its_interval(network: Network) -> None:
     await earned(network)
     settings = settings_of(network.store)

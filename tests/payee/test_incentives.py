@@ -12,13 +12,23 @@ from channelpay.errors import ConfigError
 from channelpay.payee.paths import PATH_CHARACTERS_MAX
 from channelpay.payee.prices import PriceFile, PriceRule, PriceTable, Quote, read_incentives
 from channelpay.payee.request import Request
+from channelpay.payee.selling.deal import NO_WISH, Uncounted, given_key
 from channelpay.payee.selling.incentives import Incentive, IncentiveRow, incentive_rows
 from channelpay.payee.selling.offers import offers_of
 from channelpay.payee.terms import ETHER, Token
 from channelpay.protocol import pricing
 from channelpay.protocol.pricing import Measure, Rules
+from channelpay.protocol.rules import ChannelRecord
 from channelpay.protocol.text import to_hex
-from channelpay.protocol.types import NATIVE, Address
+from channelpay.protocol.types import (
+    NATIVE,
+    ZERO_ADDRESS,
+    Address,
+    Channel,
+    ChannelId,
+    ChannelState,
+    ChannelStatus,
+)
 
 TUSD = Token(Address(b"\x70" * 20), "TUSD", 6)
 TUSD_NAME = to_hex(TUSD.address)
@@ -244,6 +254,26 @@ def test_an_incentive_is_for_the_tokens_that_its_amounts_name() -> None:
     assert quote.selling.rules[TUSD.address] == Rules()
     assert quote.selling.rules[NATIVE].points is not None
     assert "0.001 ETH" in offers_of(quote)[1]["terms"]
+
+
+def test_only_what_gives_something_away_needs_the_count_that_all_buyers_share() -> None:
+    welcome = Incentive("first-free", count=1, deposit_min="0", day_max=1)
+    selling = quoted("/page", welcome).selling
+    assert selling is not None
+    channel = Channel(Address(b"\x01" * 20), Address(b"\x02" * 20), NATIVE, ZERO_ADDRESS, b"s" * 32)
+    state = ChannelState(ChannelStatus.OPEN, 1000)
+    record = ChannelRecord(ChannelId(b"c" * 32), channel, state, accepted=1000)
+    deal = selling.deal(channel.payer, TUSD.address, 1_767_614_400_000, NO_WISH)
+
+    with pytest.raises(Uncounted):
+        deal.sell(10, record, {})
+
+    first = deal.counted().sell(10, record, {})
+    assert first.price == 0
+    second = deal.sell(10, record, {deal.account: first.entries[deal.account]})
+    assert second.price == 10
+    assert set(second.entries) == {deal.account} == set(deal.keys)
+    assert set(first.entries) == {deal.account, given_key("first-free")}
 
 
 def test_an_offer_has_the_same_id_until_it_is_another_one() -> None:

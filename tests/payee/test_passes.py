@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 from uuid import uuid4
 
 import httpx2
@@ -27,7 +28,7 @@ from channelpay.protocol.types import ChannelId
 from channelpay.protocol.wire import ChallengeIssuer, ClosePayload, VoucherPayload
 from channelpay.store import SqliteStore
 from channelpay.testing.furnished import FurnishedChain
-from tests.payee.shop import PRICE, OpenChannel, Payer, Shop, challenges_of, opened_shop
+from tests.payee.shop import DEPOSIT, PRICE, OpenChannel, Payer, Shop, challenges_of, opened_shop
 
 pytestmark = pytest.mark.anyio
 
@@ -277,9 +278,55 @@ async def test_what_is_left_of_a_pass_comes_back_once_and_ends_it(
 
     assert theirs.status_code == 402
     assert refund.json()["refunded"] == str(DEARER * 2 // 3)
+    assert refund.json()["settled"] == "0", "all of it would come home"
     assert again.json()["code"] == "pass-ended"
     assert seller.spent(channel) == PRICE + DEARER - DEARER * 2 // 3
     assert (await show(seller, token)).json()["code"] == "pass-ended"
+
+
+async def test_a_refund_of_what_was_settled_says_that_it_does_not_come_home(seller: Shop) -> None:
+    channel, paid = await opened(seller), PRICE + DEARER
+    got = await bought(seller, channel, "ten")
+    signature = channel.sign(paid).signature
+    seller.payer.sender.send(seller.payer.contract.settle(channel.channel, paid, signature))
+    (view,) = seller.verifier._link.views([channel.channel])
+    seller.verifier._store.update_chain(channel.id, view).result()
+
+    refund = await post(seller, channel, paid + 1, f"pass/{got.json()['pass']}/refund", "r")
+    challenge = seller.challenge()
+    last = seller.header(ClosePayload(channel.sign(PRICE)), challenge)
+    closed = await seller.get("/page", last, **channel.proof(challenge))
+
+    told = refund.json()
+    assert (told["refunded"], told["settled"]) == (str(DEARER), str(DEARER))
+    assert closed.json()["refund"] == str(DEPOSIT - paid)
+
+
+async def test_a_refund_reads_no_payments_but_the_one_of_the_pass(seller: Shop) -> None:
+    channel = await opened(seller)
+    got = await bought(seller, channel, "ten")
+    store = seller.payee.register._store
+
+    with patch.object(store, "payments", side_effect=AssertionError("a whole ledger is read")):
+        refund = await post(
+            seller, channel, PRICE + DEARER, f"pass/{got.json()['pass']}/refund", "r"
+        )
+
+    assert refund.json()["refunded"] == str(DEARER)
+
+
+async def test_a_pass_that_is_refunded_is_bought_with_a_key(seller: Shop) -> None:
+    channel = await opened(seller)
+    asked = await seller.request(f"{PLACE}/passes/ten", [], method="POST")
+    credential = VoucherPayload(channel.sign(PRICE + DEARER))
+    header = seller.header(credential, challenges_of(asked)[0])
+
+    refused = await seller.request(
+        f"{PLACE}/passes/ten", [("Authorization", header)], method="POST"
+    )
+
+    assert (refused.status_code, seller.spent(channel)) == (400, PRICE)
+    assert "Idempotency-Key" in refused.json()["detail"]
 
 
 async def test_a_channel_that_was_used_for_a_pass_alone_is_closed_there(seller: Shop) -> None:

@@ -62,8 +62,7 @@ async def show(
     challenge = challenges_of(await shop.get("/page"))[0]
     headers = {} if wish is None else {TAB: wish}
     if owner is not None:
-        proof = owner.signer.sign(proof_place(owner.id, challenge.id), 0)
-        headers[HEADER] = f"0x{proof.signature.hex()}"
+        headers |= owner.proof(challenge)
     return await shop.get("/page", shop.header(payload, challenge), key=str(uuid4()), **headers)
 
 

@@ -216,9 +216,12 @@ def test_one_that_costs_more_than_it_did_is_not_bought_again(
     assert signed(ground) == PASS + 2 * PAGE
 
 
+@pytest.mark.parametrize("pages", [0, 9])
 def test_one_that_the_books_say_is_good_is_not_bought_again(
-    ground: Ground, site: PassSite, held: HeldPass
+    ground: Ground, site: PassSite, held: HeldPass, pages: int
 ) -> None:
+    for _ in range(pages):
+        ground.pay()
     site.left[held.pass_id] = 0
 
     assert [ground.pay()[1].cost for _ in range(2)] == [PAGE, PAGE]

@@ -152,6 +152,17 @@ def test_two_processes_never_share_an_increment(tmp_path: Path, ground: Ground) 
     assert ground.state.channel(entry.channel_id).signed == 3 * 2 * each
 
 
+def test_books_that_a_program_opens_again_keep_their_locks(tmp_path: Path, ground: Ground) -> None:
+    """Else another program takes itself for the last one, and removes what is written to."""
+    ground.open()
+    look = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('SELECT * FROM channels')"
+
+    with closing(reopened(tmp_path)):
+        file = tmp_path / "payer.sqlite3"
+        subprocess.run([sys.executable, "-c", look, str(file)], check=True)
+        assert file.with_name("payer.sqlite3-wal").exists()
+
+
 def test_amounts_up_to_the_last_bit_survive(tmp_path: Path, ground: Ground) -> None:
     entry = ground.open(deposit=AMOUNT_MAX)
     ground.state.reserve(entry.channel_id, AMOUNT_MAX, SIGN)

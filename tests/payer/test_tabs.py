@@ -241,6 +241,25 @@ def test_of_requests_at_once_no_more_go_on_it_than_the_budgets_allow(tmp_path: P
         assert owed(ground) == 2
 
 
+def test_a_request_that_another_overtakes_is_paid_for(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ground.limits = replace(LIMITS, tab_max=2)
+    entry, reserve = ground.open(), ground.state.reserve
+    ground.pay()
+
+    def overtaken(*args: Any, **options: Any) -> Any:
+        monkeypatch.undo()
+        budget = Budget("https://site.example:443", tab_max=2)
+        reserve(entry.channel_id, 0, ground._sign, limit=1, budget=budget)
+        return reserve(*args, **options)
+
+    monkeypatch.setattr(ground.state, "reserve", overtaken)
+
+    assert ground.pay()[1].cost == 2
+    assert owed(ground) == 0
+
+
 def test_requests_on_other_channels_to_the_same_payee_count_as_well(ground: Ground) -> None:
     first, second = ground.open(), ground.open()
     budget = Budget("https://site.example:443", tab_max=3)

@@ -76,6 +76,8 @@ price_notes = st.builds(
     amounts,
     amounts,
     st.lists(st.tuples(labels, amounts.map(lambda amount: -amount)), max_size=3).map(tuple),
+    credit=st.none(),
+    points=st.none(),
 ) | st.builds(PriceNote, amounts, amounts, st.just(()), credit=amounts, points=amounts)
 receipts = st.builds(
     Receipt,

@@ -57,6 +57,11 @@ def test_a_state_comes_back_as_it_was(state: EntryState) -> None:
     assert text.isprintable()
 
 
+@given(st.dictionaries(st.text(), st.integers(), max_size=4))
+def test_numbers_are_written_as_all_else_is(state: dict[str, int]) -> None:
+    assert encode_state(state) == canonical(state)
+
+
 def test_one_state_has_one_text() -> None:
     assert encode_state({"b": 1, "a": "é"}) == encode_state({"a": "é", "b": 1})
     assert canonical({"b": [1, "x"], "a": 2**70}) == '{"a":1180591620717411303424,"b":[1,"x"]}'

@@ -1,4 +1,4 @@
-"""``make hub-many`` on a small scale, with books in either store: three sites, a kill, and everything
+"""`make hub-many` on a small scale, with books in either store: three sites, a kill, and everything
 agrees to the wei.
 """
 

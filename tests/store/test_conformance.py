@@ -241,6 +241,16 @@ def test_what_a_key_bought_is_found_by_its_channel_unless_it_was_given_back(stor
     assert (bought.payment_id, bought.payment.price) == (again.payment_id, 7)
 
 
+def test_a_payment_is_found_by_its_number(store: Store) -> None:
+    add(store, 1)
+    first, second = order(store, purchase(30, 10)), order(store, purchase(30, 5, key="k"))
+    store.release(first.payment_id or 0, first.attempt).result()
+
+    for stored in store.payments(channel_id(1)):
+        assert store.payment_numbered(stored.payment_id) == stored
+    assert store.payment_numbered((second.payment_id or 0) + 1) is None
+
+
 def test_a_retry_that_fails_does_not_take_the_delivered_charge_back(store: Store) -> None:
     add(store)
     charged = order(store, purchase(10, 10, key="k"))

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -20,6 +21,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from channelpay.errors import CouponNotValid, CouponUsed
 from channelpay.protocol.accounts import Account, account_key
 from channelpay.protocol.coupons import (
     Batch,
@@ -199,6 +201,24 @@ class SellingMachine(RuleBasedStateMachine):
             self.read_answers()
         for store in self.stores:
             store.close()
+
+
+def test_a_gift_that_is_given_back_once_it_was_redeemed_is_not_sold_again(store: Store) -> None:
+    for number in NUMBERS:
+        add(store, number, DEPOSIT)
+    give = purchase(WORTH, WORTH, key="gift", terms=GiftTerms(GIFT, TOKEN, 0, NOW_MS))
+    redeem = RedeemTerms(GIFT, gift_batch(GIFT), PAYER, ACCOUNT, NOW_MS)
+    given = order(store, give)
+    order(store, purchase(0, 0, number=2, key="first", terms=redeem))
+    assert given.payment_id is not None
+    store.release(given.payment_id, 1).result()
+
+    with pytest.raises(CouponUsed):
+        order(store, give)
+
+    again = purchase(0, 0, number=2, key="second", terms=redeem)
+    with pytest.raises(CouponNotValid):
+        order(store, again)
 
 
 def _told(payment: Payment) -> Any:

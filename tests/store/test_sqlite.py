@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +29,19 @@ def test_the_files_are_for_their_owner_only(tmp_path: Path, open_sqlite: OpenSql
     modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
 
     assert modes == {"books": 0o600, "books-wal": 0o600, "books-shm": 0o600}
+
+
+def test_a_second_store_of_a_program_leaves_the_first_its_locks(
+    tmp_path: Path, open_sqlite: OpenSqlite
+) -> None:
+    """Else another program takes itself for the last one, and removes what is written to."""
+    add(open_sqlite())
+    open_sqlite()
+
+    look = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('SELECT * FROM channels')"
+    subprocess.run([sys.executable, "-c", look, str(tmp_path / "books")], check=True)
+
+    assert (tmp_path / "books-wal").exists()
 
 
 def test_the_file_syncs_fully_and_checks_its_references(open_sqlite: OpenSqlite) -> None:

@@ -158,7 +158,8 @@ def refund(
 ) -> None:
     """Give a pass back for what is left of it, if its site does that.
 
-    What comes back is on the channel, to be spent there or to come home when it is closed.
+    What comes back is on the channel, to be spent there. It also comes home when the channel is
+    closed, unless the site has settled it on chain by then.
     """
     from channelpay.payer.buying import pass_named, refund_pass
 

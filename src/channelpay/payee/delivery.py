@@ -81,8 +81,7 @@ class Delivery:
         """The client is getting the response: from now on the charge stands."""
         if self._undelivered:
             self._undelivered = False
-            accepted = self.payment.paid.accepted
-            self._checkout.payee.register.deliveries.note(accepted.payment)
+            self._checkout.payee.register.deliveries.note(self.payment.paid.accepted)
 
     def pieces(self, part: bytes) -> Iterator[bytes]:
         """A part for a server that asks for the next piece when it has sent one, and does not tell

@@ -1,6 +1,6 @@
-"""The event loop's door to the store: what many requests want is handed in together, and comes back
-with one wake-up. The store's thread and the loop share one interpreter, and many small commits cost
-them more than all that is in them.
+"""The event loop's door to the store: what the requests of a few turns of the loop want is handed
+in together, and comes back with one wake-up. The store's thread and the loop share one interpreter,
+and small commits cost them more than what is in them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from channelpay.store import Accepted, Answer, Store
 
 READS_WAITING_MAX = 1_000
 TOGETHER_MAX = 128
-"""Orders that are handed in even while others are being committed."""
+"""Orders that are handed in even if more come."""
 POLL_SECONDS = 0.2
 """How often a stream that waits for a voucher looks whether another worker took one."""
 
@@ -41,7 +41,6 @@ class Register:
         self._observer = observer
         self._guard = guard
         self._waiting: _Waiting = []
-        self._committing: Future[list[Answer]] | None = None
         self._raised: dict[ChannelId, list[asyncio.Future[None]]] = {}
         # Filled on the store's thread.
         self._owed: deque[Accepted] = deque()
@@ -57,7 +56,7 @@ class Register:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Accepted] = loop.create_future()
         self._waiting.append((order, future))
-        if len(self._waiting) in (1, TOGETHER_MAX):
+        if len(self._waiting) == 1:
             loop.call_soon(self._hand_in, loop, 0)
         try:
             return await future
@@ -121,30 +120,17 @@ class Register:
                 self._raised.pop(channel_id, None)
 
     def _hand_in(self, loop: asyncio.AbstractEventLoop, before: int) -> None:
-        """Not while each turn of the loop brings more than there was ``before``, nor while others
-        are committed: what waits goes together with the next commit.
-        """
+        """Not while each turn of the loop brings more than there was ``before``."""
         number = len(self._waiting)
-        if number < TOGETHER_MAX:
-            if self._committing is not None and not self._committing.done():
-                return  # Whoever is told of it hands in what waits.
-            if number > before:
-                loop.call_soon(self._hand_in, loop, number)
-                return
-        waiting, self._waiting = self._waiting, []
-        if not waiting:
+        if before < number < TOGETHER_MAX:
+            loop.call_soon(self._hand_in, loop, number)
             return
-        done = self._committing = self._store.accept([order for order, _ in waiting])
+        waiting, self._waiting = self._waiting, []
+        done = self._store.accept([order for order, _ in waiting])
         # A callback that named ``done`` would keep it, and all that waits, for the collector.
-        done.add_done_callback(
-            lambda end: loop.call_soon_threadsafe(self._tell, loop, waiting, end)
-        )
+        done.add_done_callback(lambda end: loop.call_soon_threadsafe(self._tell, waiting, end))
 
-    def _tell(
-        self, loop: asyncio.AbstractEventLoop, waiting: _Waiting, done: Future[list[Answer]]
-    ) -> None:
-        if self._waiting:
-            loop.call_soon(self._hand_in, loop, 0)
+    def _tell(self, waiting: _Waiting, done: Future[list[Answer]]) -> None:
         error = done.exception()
         answers = [_fresh(error) for _ in waiting] if error is not None else done.result()
         for (order, future), answer in zip(waiting, answers, strict=True):

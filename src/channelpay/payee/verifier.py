@@ -303,9 +303,8 @@ class Verifier:
         self.guard.require_room(token, price if quote.charged else 0)
         if quote.selling is not None:
             payer = (await self._channel(voucher.channel_id)).payer
-            deal = quote.selling.deal(payer, token, now, order.wish)
-            known = self.register.deliveries.of(deal.account, now, taken=quote.charged)
-            deal = deal if known is NOT_YET else deal._replace(delivered=known)
+            known = self.register.deliveries.of(payer + token, now, taken=quote.charged)
+            deal = quote.selling.deal(payer, token, now, order.wish, known)
         purchase = Purchase(
             voucher,
             price if quote.charged else 0,
@@ -339,10 +338,10 @@ class Verifier:
                 accepted, tab = await self._accept(counted, token, order)
         except ChannelPayError as error:
             if not isinstance(error, StoreUnavailable):
-                self.register.deliveries.add(deal.account, kept)
+                self.register.deliveries.add(deal.account.name, kept)
             raise
         if not accepted.is_new:
-            self.register.deliveries.add(deal.account, kept)
+            self.register.deliveries.add(deal.account.name, kept)
         return accepted, tab
 
     async def _accept(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import RLock
 
@@ -98,6 +98,9 @@ class Database:
 
 
 def _create_private(path: Path) -> None:
-    """SQLite gives its side files the mode of the main one, so that is private from the start."""
+    """SQLite gives its side files the mode of the main one, so that is private from the start. A
+    file that is there is not opened: to close it again would end the locks that this process has.
+    """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))

@@ -304,8 +304,12 @@ class GiftTerms:
     def keys(self) -> tuple[EntryKey, ...]:
         return self.coupon, batch_key(gift_batch(self.coupon))
 
-    def sell(self, price: int, record: ChannelRecord, entries: Entries) -> Sale:  # noqa: ARG002
-        """See :meth:`channelpay.protocol.rules.Terms.sell`."""
+    def sell(self, price: int, record: ChannelRecord, entries: Entries) -> Sale:
+        """See :meth:`channelpay.protocol.rules.Terms.sell`. What was given back after its code was
+        redeemed is not sold again: the same key brings the same code.
+        """
+        if _number(entries.get(self.coupon, {}), "redeemed") > 0:
+            raise CouponUsed("the code of this purchase was redeemed before")
         batch_id = gift_batch(self.coupon)
         batch = Batch(
             Worth.VALUE,

@@ -184,6 +184,7 @@ class Pass(NamedTuple):
     """One pass in the payee's books: what was bought, and where its tokens are. ``uses`` is 0 where
     only time counts; ``turned`` is when the current serial began. ``suspended`` is since when, or
     0; ``valid`` is 0 once its purchase was given back; ``proof`` is 1 where each turn needs one.
+    ``key`` is the Idempotency-Key that it was bought with, or empty.
     """
 
     plan: str
@@ -193,6 +194,7 @@ class Pass(NamedTuple):
     payer: Address
     token: Address
     host: str
+    key: str
     price: int
     bought: int
     until: int
@@ -268,6 +270,7 @@ class Pass(NamedTuple):
             "payer": to_hex(self.payer),
             "token": to_hex(self.token),
             "host": self.host,
+            "key": self.key,
             **dict(zip(_NUMBERS, self[-len(_NUMBERS) :], strict=True)),
         }
 
@@ -279,10 +282,10 @@ class Pass(NamedTuple):
         if state is None:
             raise PassNotValid("these books know no such pass")
         try:
-            plan, label, paths, channel, payer, token, host = _texts_of(state)
+            plan, label, paths, channel, payer, token, *others = _texts_of(state)
             numbers = _numbers_of(state)
             accounts = (bytes.fromhex(text[2:]) for text in (channel, payer, token))
-            made = cls._make((plan, label, tuple(paths), *accounts, host, *numbers))
+            made = cls._make((plan, label, tuple(paths), *accounts, *others, *numbers))
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError("a pass of the books is broken") from error
         if {*map(type, numbers)} != {int}:
@@ -290,7 +293,7 @@ class Pass(NamedTuple):
         return made
 
 
-_TEXTS = ("plan", "label", "paths", "channel", "payer", "token", "host")
+_TEXTS = ("plan", "label", "paths", "channel", "payer", "token", "host", "key")
 _NUMBERS = Pass._fields[len(_TEXTS) :]
 _texts_of, _numbers_of = itemgetter(*_TEXTS), itemgetter(*_NUMBERS)
 
@@ -309,6 +312,7 @@ class PassTerms:
     host: str
     now: int
     proof: bool = False
+    key: str = ""
 
     @property
     def keys(self) -> tuple[EntryKey, ...]:
@@ -336,6 +340,7 @@ class PassTerms:
             payer=record.channel.payer,
             token=record.channel.token,
             host=self.host,
+            key=self.key,
             price=price,
             bought=self.now,
             until=self.length.end(self.now),

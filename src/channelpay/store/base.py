@@ -184,6 +184,9 @@ class Store(Outbox, Protocol):
     def payment(self, channel_id: ChannelId, idempotency_key: str) -> StoredPayment | None:
         """What a channel bought with this key, unless that was given back."""
 
+    def payment_numbered(self, payment_id: int) -> StoredPayment | None:
+        """One row of the ledger."""
+
     def owed(self) -> list[ChannelRecord]:
         """The channels that bring money, ordered by id: not finalized, and with a voucher that
         promises more than is settled, or with a close that was begun. Reads no others.

@@ -271,10 +271,9 @@ class Ledger:
             self._connection.execute(text, values)
 
     def release(self, payment_id: int, attempt: int) -> Payment:
-        row = self._connection.execute(_SELECT_PAYMENT, (payment_id,)).fetchone()
-        if row is None:
+        stored = self.payment_numbered(payment_id)
+        if stored is None:
             raise NotFound(f"no payment {payment_id}")
-        stored = _payment(row)
         record = self._known(stored.payment.channel_id)
         entries = self._entries({one.key for one in stored.payment.undo})
         rows = Rows(count(), [record], [stored], entries)
@@ -359,6 +358,10 @@ class Ledger:
 
     def payment(self, channel_id: ChannelId, idempotency_key: str) -> StoredPayment | None:
         row = self._connection.execute(_SELECT_BOUGHT, (channel_id, idempotency_key)).fetchone()
+        return None if row is None else _payment(row)
+
+    def payment_numbered(self, payment_id: int) -> StoredPayment | None:
+        row = self._connection.execute(_SELECT_PAYMENT, (payment_id,)).fetchone()
         return None if row is None else _payment(row)
 
     def unsettled(self) -> dict[Address, int]:

@@ -169,6 +169,11 @@ class MemoryStore:
         )
         return next(found, None)
 
+    def payment_numbered(self, payment_id: int) -> StoredPayment | None:
+        with self._lock:
+            payment = self._rows.payments.get(payment_id)
+            return None if payment is None else StoredPayment(payment_id, payment)
+
     def owed(self) -> list[ChannelRecord]:
         return [record for record in self.records() if _is_owed(record)]
 

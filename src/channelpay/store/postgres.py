@@ -203,6 +203,9 @@ class PostgresStore:
     def payment(self, channel_id: ChannelId, idempotency_key: str) -> StoredPayment | None:
         return self._read(lambda reader: reader.payment(channel_id, idempotency_key))
 
+    def payment_numbered(self, payment_id: int) -> StoredPayment | None:
+        return self._read(lambda reader: reader.payment_numbered(payment_id))
+
     def entry(self, key: EntryKey) -> EntryState | None:
         return self._read(lambda reader: reader.entry(key))
 

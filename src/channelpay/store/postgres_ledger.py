@@ -79,6 +79,9 @@ _SELECT_RECORDS: LiteralString = (
 _SELECT_PAYMENTS: LiteralString = (
     f"SELECT {_PAYMENT_COLUMNS} FROM channelpay_payments WHERE channel_id = %s ORDER BY payment_id"
 )
+_SELECT_PAYMENT: LiteralString = (
+    f"SELECT {_PAYMENT_COLUMNS} FROM channelpay_payments WHERE payment_id = %s"
+)
 _SELECT_BOUGHT: LiteralString = (
     f"SELECT {_PAYMENT_COLUMNS} FROM channelpay_payments"
     " WHERE channel_id = %s AND idempotency_key = %s AND outcome = 'charged'"
@@ -522,6 +525,10 @@ class Reader:
     def payment(self, channel_id: ChannelId, idempotency_key: str) -> StoredPayment | None:
         values = (channel_id, idempotency_key)
         row = self.connection.execute(_SELECT_BOUGHT, values).fetchone()
+        return None if row is None else _payment(row)
+
+    def payment_numbered(self, payment_id: int) -> StoredPayment | None:
+        row = self.connection.execute(_SELECT_PAYMENT, (payment_id,)).fetchone()
         return None if row is None else _payment(row)
 
     def unsettled(self) -> dict[Address, int]:

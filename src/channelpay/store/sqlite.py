@@ -11,7 +11,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from logging import getLogger
 from pathlib import Path
 from threading import Lock
@@ -155,6 +155,10 @@ class SqliteStore:
         with self._read() as ledger:
             return ledger.payment(channel_id, idempotency_key)
 
+    def payment_numbered(self, payment_id: int) -> StoredPayment | None:
+        with self._read() as ledger:
+            return ledger.payment_numbered(payment_id)
+
     def entry(self, key: EntryKey) -> EntryState | None:
         with self._read() as ledger:
             return ledger.entry(key)
@@ -229,8 +233,11 @@ class SqliteStore:
 
 
 def _create_private(path: Path) -> None:
-    """SQLite gives the files beside it the mode of this one."""
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    """SQLite gives the files beside it the mode of this one. A file that is there is not opened: to
+    close it again would end the locks of all stores that this process has on it.
+    """
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
 def _connect(path: Path) -> sqlite3.Connection:

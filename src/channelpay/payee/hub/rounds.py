@@ -64,7 +64,7 @@ class Round:
 
     @property
     def key(self) -> EntryKey:
-        return EntryKey(KIND, self.number.to_bytes(_NUMBER_BYTES, "big"))
+        return _key(self.number)
 
     @property
     def total(self) -> int:
@@ -126,9 +126,8 @@ def open_round(store: Store) -> Round | None:
     number = next_number(store) - 1
     if number < 0:
         return None
-    key = EntryKey(KIND, number.to_bytes(_NUMBER_BYTES, "big"))
-    state = store.entry(key)
-    found = None if state is None else Round.of(key, state)
+    state = store.entry(_key(number))
+    found = None if state is None else Round.of(_key(number), state)
     return None if found is None or found.is_ended else found
 
 
@@ -182,16 +181,19 @@ def begin_round(
     store: Store, token: Address, names: Sequence[str], block: int, now_ms: int
 ) -> Round | None:
     """Take what these members are owed out of their shares into a round, in one step; None if
-    another process just began one, or nothing is left to pay.
+    another one is under way, or nothing is left to pay.
     """
     number = next_number(store)
     planned = Round(number, token, (), block, now_ms)
+    before = _key(max(0, number - 1))
     members = [member_key(name) for name in names]
     shares = [share_key(token, name) for name in names]
-    keys = [COUNT_KEY, planned.key, *members, *shares]
+    keys = list(dict.fromkeys((COUNT_KEY, before, planned.key, *members, *shares)))
 
     def begun(entries: Entries) -> Entries:
         if planned.key in entries or _count(entries.get(COUNT_KEY)) != number:
+            return {}
+        if before in entries and not Round.of(before, entries[before]).is_ended:
             return {}
         rows: list[Row] = []
         changed: dict[EntryKey, EntryState] = {}
@@ -260,6 +262,10 @@ def enter_round(store: Store, paid: Round, begun: Round | None) -> Round:
     state = store.entry(paid.key)
     assert state is not None  # It was entered, here or by another process.
     return Round.of(paid.key, state)
+
+
+def _key(number: int) -> EntryKey:
+    return EntryKey(KIND, number.to_bytes(_NUMBER_BYTES, "big"))
 
 
 def _count(state: EntryState | None) -> int:

@@ -230,10 +230,11 @@ class HubService:
 
 def _sold_on(ticket: SaleTicket, books: Store) -> ChannelRecord | None:
     """The channel of a sale that is in the books."""
-    sale = (ticket.payment_id, ticket.time)
-    payments = books.payments(ticket.channel_id)
-    is_there = any((one.payment_id, one.payment.time) == sale for one in payments)
-    return books.record(ticket.channel_id) if is_there else None
+    stored = books.payment_numbered(ticket.payment_id)
+    if stored is None or stored.payment.time != ticket.time:
+        return None
+    is_its_own = stored.payment.channel_id == ticket.channel_id
+    return books.record(ticket.channel_id) if is_its_own else None
 
 
 async def _body_of(request: Request) -> dict[str, Any]:

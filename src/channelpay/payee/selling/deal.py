@@ -53,13 +53,20 @@ class Selling:
     rules: Mapping[Address, Rules]
     labels: Mapping[str, str]
 
-    def deal(self, payer: Address, token: Address, now: int, wish: Wish) -> Deal:
+    def deal(
+        self,
+        payer: Address,
+        token: Address,
+        now: int,
+        wish: Wish,
+        delivered: Delivered = NOT_YET,
+    ) -> Deal:
         """Between this payer and the site, at ``now`` (Unix ms)."""
         rules, account = self.rules[token], account_key(payer, token)
         if wish.referrer is None or wish.referrer == payer or not rules.referrals:
-            return Deal(self, rules, now, wish, account, None, (account,))
+            return Deal(self, rules, now, wish, account, None, (account,), delivered)
         referrer = account_key(wish.referrer, token)
-        return Deal(self, rules, now, wish, account, referrer, (account, referrer))
+        return Deal(self, rules, now, wish, account, referrer, (account, referrer), delivered)
 
 
 class Deal(NamedTuple):
@@ -79,7 +86,7 @@ class Deal(NamedTuple):
     account: EntryKey
     referrer: EntryKey | None
     keys: tuple[EntryKey, ...]
-    delivered: Delivered = NOT_YET
+    delivered: Delivered
 
     def counted(self) -> Deal:
         """The same, with what was given away today."""

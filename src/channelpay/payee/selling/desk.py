@@ -51,7 +51,7 @@ from channelpay.protocol.parse import parse_signature
 from channelpay.protocol.passes import Pass, RefundTerms, Sealer, Token, UseTerms, proof_place
 from channelpay.protocol.rules import Amend, ChannelRecord, Refund, Terms
 from channelpay.protocol.text import to_hex
-from channelpay.protocol.types import Address, Channel, ChannelId, Deployment, Voucher
+from channelpay.protocol.types import Address, Channel, Deployment, Voucher
 from channelpay.protocol.wire import format_time
 from channelpay.store import Accepted, Store
 
@@ -247,14 +247,16 @@ class Desk:
         """
         now = self._now_ms()
         if isinstance(item, BuyPass):
-            terms = item.row.sold(secrets.token_bytes(passes.ID_BYTES), host, now)
+            if item.row.refund_days:
+                key = _required(key, "what is refunded of it")
+            terms = item.row.sold(secrets.token_bytes(passes.ID_BYTES), host, now, key)
 
             async def buy(_: Channel) -> Terms:
                 return terms
 
             return buy
         if isinstance(item, BuyGift):
-            return self._gift(item, _required(key), now)
+            return self._gift(item, _required(key, "its code"), now)
         if isinstance(item, Redeem):
             code = coupons.parse_code(_code(request))
             return self._redemption(code, counter, host, now)
@@ -287,7 +289,7 @@ class Desk:
                 row = counter.plan(batch.plan)
                 if row is None:
                     raise CouponEnded("the site does not sell this pass any more")
-                bought = row.sold(secrets.token_bytes(passes.ID_BYTES), host, now)
+                bought = row.sold(secrets.token_bytes(passes.ID_BYTES), host, now, None)
             account = coupons.account_of(batch, payer, channel.token)
             return RedeemTerms(key, batch_id, payer, account, now, bought)
 
@@ -307,7 +309,7 @@ class Desk:
             raise ConfigError("nothing was sold")
         details: dict[str, Any] = json.loads(payment.details)
         if isinstance(item, BuyGift):
-            code = self._gift_code(record.channel, _required(key))
+            code = self._gift_code(record.channel, _required(key, "its code"))
             expires = format_time(int(details["expires"]) / 1000)
             return record, None, {"code": code, "amount": str(payment.price), "expires": expires}
         if "pass" not in details:
@@ -320,20 +322,25 @@ class Desk:
     async def _refunded(
         self, pass_id: bytes, record: ChannelRecord
     ) -> tuple[ChannelRecord, str | None, dict[str, Any]]:
-        payment_id = await self._register.read(
-            lambda store: _payment_of(store, record.channel_id, pass_id)
-        )
-        now = self._now_ms()
+        held, now = await self._read(pass_id), self._now_ms()
+        if held.channel_id != record.channel_id:
+            raise PassNotValid("this channel bought no such pass")
+        sold = await self._register.read(lambda store: store.payment(held.channel_id, held.key))
+        if sold is None:
+            raise PassEnded("nothing of this pass is refunded")
         refund = Refund(
             record.channel_id,
-            payment_id,
+            sold.payment_id,
             RefundTerms(pass_id, now),
             f"refund of the pass {to_hex(pass_id)}",
             now,
         )
         accepted = await self._register.accept(refund)
+        record = accepted.record
         refunded = 0 if accepted.payment is None else accepted.payment.price
-        return accepted.record, None, {"pass": to_hex(pass_id), "refunded": str(refunded)}
+        settled = min(refunded, max(0, record.chain.settled - record.spent))
+        told = {"pass": to_hex(pass_id), "refunded": str(refunded), "settled": str(settled)}
+        return record, None, told
 
     def _now_ms(self) -> int:
         return int(self._now() * 1000)
@@ -403,16 +410,6 @@ def _batch(store: Store, key: EntryKey) -> tuple[bytes, Batch]:
     return batch_id, Batch.from_state(state)
 
 
-def _payment_of(store: Store, channel_id: ChannelId, pass_id: bytes) -> int:
-    """The number of the payment that a pass was bought by."""
-    name = to_hex(pass_id)
-    sales = (one for one in store.payments(channel_id) if one.payment.kind == passes.SALE)
-    for sale in sales:
-        if json.loads(sale.payment.details)["pass"] == name:
-            return sale.payment_id
-    raise PassNotValid("this channel bought no such pass")
-
-
 def _code(request: Request) -> str:
     values = request.header_values(CODE_HEADER)
     if len(values) != 1:
@@ -420,9 +417,9 @@ def _code(request: Request) -> str:
     return values[0]
 
 
-def _required(key: str | None) -> str:
+def _required(key: str | None, what: str) -> str:
     if key is None:
-        raise InputError("a gift needs an Idempotency-Key, so that its code can be had again")
+        raise InputError(f"this needs an Idempotency-Key, so that {what} can be had again")
     return key
 
 

@@ -60,8 +60,10 @@ class PassRow:
         """See :func:`covers`."""
         return covers(self.paths, path)
 
-    def sold(self, pass_id: bytes, host: str, now: int) -> PassTerms:
-        """What one is sold under, now."""
+    def sold(self, pass_id: bytes, host: str, now: int, key: str | None) -> PassTerms:
+        """What one is sold under, now. ``key`` is the Idempotency-Key of its purchase: without one
+        what is refunded would not be found again.
+        """
         return PassTerms(
             pass_id,
             self.id,
@@ -73,6 +75,7 @@ class PassRow:
             host,
             now,
             self.proof,
+            key or "",
         )
 
 
