@@ -76,6 +76,7 @@ SITES = {
 PRICES = {name: int(price.replace(".", "")) for name, price in SITES.items()}
 MEMBERS = [*SITES, "anna"]
 """Anna writes for all of them, and has no site."""
+AGREEMENT = Agreement(author=2_000, referrer=500, network=300)
 PATHS = ("/news/{}", "/anna/{}", "/news/{}?via=tribune")
 AT_ONCE = 24
 RETRY_SECONDS = 0.25
@@ -156,11 +157,10 @@ class Network:
         return [json.loads(line) for line in done.stdout.splitlines()]
 
     def begin(self, every_seconds: int) -> None:
-        """Found it: 3 % for the network, 20 % for the author, 5 % for the referrer."""
+        """Found it."""
         (self.folder / "home" / "site").mkdir(mode=0o700)
-        agreement = Agreement(author=2_000, referrer=500, network=300)
         with closing(open_store(self.books)) as store:
-            save_settings(store, HubSettings(agreement, {NATIVE: WEI_EACH}, {}, every_seconds))
+            save_settings(store, HubSettings(AGREEMENT, {NATIVE: WEI_EACH}, {}, every_seconds))
             for name, receiver in self.receivers.items():
                 write_private(self._key_file(name), add_member(store, name, receiver).encode())
 
@@ -434,7 +434,8 @@ def check_member(network: Network, name: str) -> Checked:
         said = clerk.statement(store, member_of(store, name), NATIVE)
     own = noted_sales(network.log(name)) if name in SITES else []
     contract = PayoutsContract(connect(network.furnished.rpc_url))
-    return check_statement(said, network.address, contract, own)
+    addresses = {network.receivers[name]}
+    return check_statement(said, network.address, addresses, contract, own, AGREEMENT)
 
 
 # --- one run -------------------------------------------------------------------------------------

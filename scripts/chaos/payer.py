@@ -30,8 +30,7 @@ import httpx2
 from channelpay import ChannelPayAuth, Limits, Payer
 from channelpay.chain.sender import SendPolicy
 from channelpay.errors import BudgetExceeded, ChannelPayError
-from channelpay.payer.httpx import read_small
-from channelpay.payer.messages import answer_of, has_problem
+from channelpay.payer.messages import answer_of, has_problem, read_small
 from channelpay.payer.records import PayerChannel
 from channelpay.payer.steps import Paid
 from channelpay.protocol.text import to_hex

@@ -69,6 +69,7 @@ POLL_SECONDS = 0.2
 REFUSALS = {
     "402 amount-exceeds-deposit",
     "402 too-few-confirmations",
+    "402 voucher-public",
     "409 transaction-reverted",
     "410 channel-closing",
     "410 channel-finalized",
@@ -76,7 +77,8 @@ REFUSALS = {
 }
 """What a payer may be told beside what it has to pay, where the chain took a deposit back or a
 close is under way: it waits, presents its deposit again or takes another channel. An open that was
-mined may fail when a reorganisation puts it behind others.
+mined may fail when a reorganisation puts it behind others. What a failed request left available may
+have been settled since: then the payer proves its key.
 """
 
 

@@ -131,7 +131,7 @@ def test_one_base_unit_that_is_missing_is_found(account: Address) -> None:
 
 def test_a_diary_leaves_out_the_line_that_is_being_written(tmp_path: Path) -> None:
     file = tmp_path / "payer.jsonl"
-    notes = [
+    notes: list[dict[str, Any]] = [
         {"born": 1},
         {"status": 402, "code": "payment-required", "presented": False},
         {"status": 200, "code": "", "presented": True},

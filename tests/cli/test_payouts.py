@@ -20,7 +20,7 @@ from channelpay.cli.output import Output
 from channelpay.payee.hub.members import add_member, save_settings
 from channelpay.payee.hub.rounds import rounds_of
 from channelpay.protocol.splits import Agreement, HubSettings, Share, share_key
-from channelpay.protocol.text import to_hex
+from channelpay.protocol.text import checksum_address, to_hex
 from channelpay.protocol.types import NATIVE, Address
 from channelpay.store import open_store
 from channelpay.testing.furnished import FurnishedChain
@@ -65,6 +65,10 @@ class Hub:
         assert done.exit_code == code, done.output
         return json.loads(done.stdout)
 
+    @property
+    def network(self) -> str:
+        return to_hex(self._account.address)
+
     def rounds(self) -> int:
         return self.contract.rounds(self._account.address)
 
@@ -76,6 +80,20 @@ def hub(
     monkeypatch.setenv("CHANNELPAY_RPC", dev_chain.rpc_url)
     monkeypatch.setenv("CHANNELPAY_CONTRACT", to_hex(dev_chain.contract))
     return Hub(run, dev_chain, tmp_path)
+
+
+def test_a_statement_of_payouts_to_somebody_else_is_contradicted(hub: Hub, run: Run) -> None:
+    books, file = hub.books("books"), str(hub.folder / "anna.json")
+    hub.ask("payout", "--token", "eth", *books)
+    hub.ask("statement", "anna", "--token", "eth", "--out", file, *books)
+    asked = ("verify", file, "--network-address", hub.network)
+    annas, heralds = (to_hex(ADDRESSES[name]) for name in ("anna", "herald"))
+
+    checked = hub.ask(*asked, "--address", annas, "--author", "2000")
+
+    assert checked["receivers"] == [checksum_address(ADDRESSES["anna"])]
+    assert run("hub", *asked, "--address", heralds).exit_code == 6
+    assert hub.ask(*asked, "--address", heralds, "--address", annas)["holds"]
 
 
 def test_a_dry_run_shows_who_would_be_paid_what_and_pays_nobody(hub: Hub) -> None:

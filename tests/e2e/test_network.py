@@ -96,7 +96,8 @@ def test_one_deposit_buys_on_all_sites_and_one_transaction_pays_all_members(
         paid = network.do(*payout).result
         statement = office.statement("tribune", hub)
 
-    own = ("--sales", str(office.folder / "tribune-sales.jsonl"))
+    log = str(office.folder / "tribune-sales.jsonl")
+    own = ("--address", to_hex(ADDRESSES["tribune"]), "--sales", log, *TERMS[2:])
     checked = reader.do(
         "hub", "verify", statement, "--network-address", checksum_address(network.address), *own
     ).result

@@ -14,6 +14,7 @@ from channelpay.errors import (
     ChannelFinalized,
     ChannelNotFound,
     IdempotencyKeyReused,
+    InputError,
     InsufficientBalance,
     NotFound,
     PaymentRefused,
@@ -239,6 +240,13 @@ def test_what_a_key_bought_is_found_by_its_channel_unless_it_was_given_back(stor
     bought = store.payment(channel_id(1), "l")
     assert bought is not None
     assert (bought.payment_id, bought.payment.price) == (again.payment_id, 7)
+
+
+@pytest.mark.parametrize("text", [{"resource": "GET /a\0b"}, {"key": "a\0b"}])
+def test_what_not_every_store_keeps_is_in_no_order(text: dict[str, str]) -> None:
+    """In PostgreSQL it would fail all orders that are written with it."""
+    with pytest.raises(InputError):
+        purchase(100, 10, **text)  # type: ignore[arg-type]
 
 
 def test_a_payment_is_found_by_its_number(store: Store) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 )
 
 from channelpay.errors import PaymentRefused, RiskLimitReached
-from channelpay.protocol.rules import ATTEMPTS_MAX
+from channelpay.protocol.rules import ATTEMPTS_MAX, EARLIER_MAX
 from channelpay.protocol.types import ChannelStatus
 from channelpay.store import Store, Totals, open_store
 from tests.store.books import channel, channel_id, charge, dump, order, purchase, view
@@ -54,6 +54,8 @@ class ModelChannel:
     closes: int = 0
     in_doubt: bool = False
     doubted: int = 0
+    has_voucher: bool = False
+    earlier: list[int] = field(default_factory=list)
 
     @property
     def live(self) -> bool:
@@ -66,7 +68,12 @@ class ModelChannel:
     @property
     def unsettled(self) -> int:
         is_final = self.status is ChannelStatus.FINALIZED
-        return 0 if is_final else max(0, self.accepted - self.settled)
+        return 0 if is_final else max(0, self.to_settle - self.settled)
+
+    @property
+    def to_settle(self) -> int:
+        covered = [one for one in (*self.earlier, self.accepted) if one <= self.deposit]
+        return max(covered, default=self.accepted)
 
 
 @dataclass
@@ -146,6 +153,8 @@ class StoreMachine(RuleBasedStateMachine):
     ) -> None:
         if known.status is ChannelStatus.FINALIZED is not status:
             known.closes = max(1, known.closes)
+        if known.has_voucher and known.accepted <= known.deposit < deposit:
+            known.earlier = [*known.earlier, known.accepted][-EARLIER_MAX:]
         known.deposit, known.block = deposit, block
         known.status, known.settled = status, settled
 
@@ -166,6 +175,7 @@ class StoreMachine(RuleBasedStateMachine):
         resource=RESOURCES,
         metered=st.booleans(),
         risk_max=st.none() | AMOUNTS,
+        proven=st.booleans(),
     )
     def buy(
         self,
@@ -176,6 +186,7 @@ class StoreMachine(RuleBasedStateMachine):
         resource: str,
         metered: bool,
         risk_max: int | None,
+        proven: bool,
     ) -> None:
         before = dump(self.store)
         wanted = purchase(
@@ -187,9 +198,10 @@ class StoreMachine(RuleBasedStateMachine):
             metered=metered,
             risk_max=risk_max,
         )
-        allowed = self.allowed(number, cumulative, price, key, resource, risk_max)
+        is_known = proven or self.is_private(number, cumulative, key)
+        allowed = is_known and self.allowed(number, cumulative, price, key, resource, risk_max)
         try:
-            accepted = order(self.store, wanted)
+            accepted = order(self.store, replace(wanted, is_proven=proven))
         except (PaymentRefused, RiskLimitReached):
             assert not allowed
             assert dump(self.store) == before, "refused, and yet written"
@@ -198,7 +210,7 @@ class StoreMachine(RuleBasedStateMachine):
         known = self.model.channels[number]
         held = self.model.holds(number, key)
         promised = known.promised
-        known.accepted = max(known.accepted, cumulative)
+        known.accepted, known.has_voucher = max(known.accepted, cumulative), True
         cost = 0 if held is not None else price
         self.model.end_doubt(number, max(promised, known.accepted - cost))
         if held is not None:
@@ -212,6 +224,11 @@ class StoreMachine(RuleBasedStateMachine):
         else:
             assert accepted.payment_id is None
 
+    def is_private(self, number: int, cumulative: int, key: str) -> bool:
+        """Whether nobody can have the voucher, or a key that bought something, from the chain."""
+        settled = self.model.channels[number].settled if number in self.model.channels else 0
+        return not 0 < settled >= cumulative or self.model.holds(number, key) is not None
+
     def allowed(
         self,
         number: int,
@@ -222,7 +239,7 @@ class StoreMachine(RuleBasedStateMachine):
         risk_max: int | None,
     ) -> bool:
         known = self.model.channels.get(number)
-        if known is None or not known.live or cumulative > known.deposit:
+        if known is None or not known.live or max(cumulative, known.accepted) > known.deposit:
             return False
         held = self.model.holds(number, key)
         if held is not None:
@@ -247,7 +264,8 @@ class StoreMachine(RuleBasedStateMachine):
         known = self.model.channels[made.number]
         more = max(0, total - made.price)
         spent = self.model.spent(made.number) + more
-        allowed = known.live and made.served and known.accepted >= spent
+        is_there = not more or known.accepted <= known.deposit
+        allowed = known.live and made.served and known.accepted >= spent and is_there
         allowed = allowed and self.bearable(known, spent, more, risk_max)
         before = dump(self.store)
         wanted = charge(payment_id, total, number=made.number, risk_max=risk_max)
@@ -272,7 +290,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert known is None or cumulative > known.deposit or known.status in absent_or_final
             return
         assert known is not None
-        known.accepted = max(known.accepted, cumulative)
+        known.accepted, known.has_voucher = max(known.accepted, cumulative), True
         self.model.end_doubt(number, known.accepted)
         known.closes += 1
 

@@ -480,15 +480,26 @@ def statement(
 
 @hub.command(
     epilog="Example: channelpay hub verify anna.json --network-address"
-    " 0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC --sales sales.jsonl --rpc http://127.0.0.1:8545"
+    " 0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC --address"
+    " 0x70997970C51812dc3A010C7d01b50e0d17dc79C8 --sales sales.jsonl --author 2000 --network 300"
 )
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--network-address", required=True, metavar="ADDRESS", help="The network's account.")
 @click.option(
+    "--address",
+    multiple=True,
+    required=True,
+    metavar="ADDRESS",
+    help="Where your money goes; again for each address where it went before.",
+)
+@click.option(
     "--sales",
     type=click.Path(path_type=Path),
-    help="What your site noted of its sales: none of them may be missing.",
+    help="What your site noted of its sales: none of them may be missing, or cost less.",
 )
+@click.option("--author", type=_BASIS_POINTS, help="The author's part as agreed, in 1/10000.")
+@click.option("--referrer", type=_BASIS_POINTS, help="The referrer's part as agreed.")
+@click.option("--network", type=_BASIS_POINTS, help="The network's part as agreed.")
 @rpc_option
 @json_option
 @pass_output
@@ -498,18 +509,25 @@ def verify(
     *,
     file: Path,
     network_address: str,
+    address: tuple[str, ...],
     sales: Path | None,
     rpc: str | None,
+    **parts: int | None,
 ) -> None:
-    """Check a statement: its signature, its sums, its payouts on the chain, and your own sales.
+    """Check a statement: its signature, its sums, its payouts to you on the chain, your own sales.
 
-    Needs a node and no key. Exits with 6 where the statement is contradicted.
+    With --author, --referrer or --network, also that no share is less than was agreed; name the
+    highest where they changed. Needs a node and no key. Exits with 6 where the statement is
+    contradicted.
     """
     from channelpay.chain.payouts import PayoutsContract
     from channelpay.payee.hub.member import noted_sales
     from channelpay.payee.hub.statements import check_statement, read_statement
 
     network = parse_address(network_address, "network-address")
+    addresses = {parse_address(one) for one in address}
+    given = {name: part for name, part in parts.items() if part is not None}
+    agreement = Agreement(**given) if given else None
     connection = connected(rpc)
     try:
         told = read_statement(file.read_bytes())
@@ -518,7 +536,8 @@ def verify(
     if told.get("chainId") != connection.chain_id:
         raise InputError(f"the statement is of chain {told.get('chainId')}")
     own = noted_sales(sales) if sales is not None else []
-    checked = check_statement(told, network, PayoutsContract(connection), own)
+    contract = PayoutsContract(connection)
+    checked = check_statement(told, network, addresses, contract, own, agreement)
     _show_checked(output, checked)
 
 
@@ -527,6 +546,7 @@ def _show_checked(output: Output, checked: Checked) -> None:
         "holds": True,
         "member": checked.member,
         "token": to_hex(checked.token),
+        "receivers": [checksum_address(one) for one in checked.receivers],
         "sales": checked.sales,
         "payouts": checked.payouts,
         "earned": str(checked.earned),
@@ -534,4 +554,5 @@ def _show_checked(output: Output, checked: Checked) -> None:
         "owed": str(checked.owed),
     }
     facts = {key.capitalize(): str(value) for key, value in members.items()}
+    facts["Receivers"] = ", ".join(checksum_address(one) for one in checked.receivers)
     output.show(members, lambda: facts_table(facts | {"Holds": "yes, and so do its payouts"}))

@@ -32,6 +32,7 @@ from channelpay.errors import (
     ChannelNotFound,
     ConfigError,
     IdempotencyKeyReused,
+    InputError,
     InsufficientBalance,
     NotFound,
     PaymentRefused,
@@ -278,6 +279,11 @@ class Purchase:
     risk_max: int | None = None
     terms: Terms | None = None
     is_proven: bool = False
+
+    def __post_init__(self) -> None:
+        # PostgreSQL keeps no NUL in a text, and would fail what is written beside it as well.
+        if "\0" in self.resource or "\0" in (self.idempotency_key or ""):
+            raise InputError("neither a resource nor an Idempotency-Key has a NUL")
 
     @property
     def channel_id(self) -> ChannelId:
@@ -560,10 +566,9 @@ def _check_exists(record: ChannelRecord) -> None:
 
 def _with_voucher(record: ChannelRecord, voucher: Voucher, now: int) -> ChannelRecord:
     promised = voucher.cumulative_amount
-    if record.signature and promised <= record.accepted:
-        _check_deposit(record, record.accepted)
-        return record
     _check_deposit(record, promised)
+    if record.signature and promised <= record.accepted:
+        return record
     raised = record.with_books(promised, record.spent, voucher.signature)
     if record.unsettled_since == 0 and raised.unsettled:
         return replace(raised, unsettled_since=now)
@@ -571,7 +576,10 @@ def _with_voucher(record: ChannelRecord, voucher: Voucher, now: int) -> ChannelR
 
 
 def _check_shown(record: ChannelRecord, purchase: Purchase, known: Payment | None) -> None:
-    """Whose key was not proven may know it from the chain, unless it knows an Idempotency-Key."""
+    """What the best voucher promises has to be there. And whose key was not proven may know its
+    voucher from the chain, unless it knows an Idempotency-Key.
+    """
+    _check_deposit(record, record.accepted)
     is_retried = known is not None and purchase.idempotency_key is not None
     if not (purchase.is_proven or is_retried):
         require_unsettled(record, purchase.voucher)

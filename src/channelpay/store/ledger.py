@@ -50,7 +50,7 @@ from channelpay.protocol.types import (
 from channelpay.store.amounts import amount, blob, vouchers, vouchers_blob
 from channelpay.store.base import Answer, ChainView, StoredPayment, Totals
 from channelpay.store.journal import Journal
-from channelpay.store.rows import Rows
+from channelpay.store.rows import Rows, with_unsettled
 
 ROWS_MAX = 256
 """Rows in one statement."""
@@ -108,6 +108,10 @@ _UPDATE_PAYMENT = (
 _LAST_PAYMENT = "SELECT max(payment_id) FROM payments"
 _SELECT_UNSETTLED = (
     f"SELECT token, accepted, settled FROM channels WHERE {_IS_OWED} AND accepted > settled"
+    " AND accepted <= deposit"
+)
+_SELECT_UNCOVERED = (
+    f"SELECT {_RECORD_COLUMNS} FROM channels WHERE {_IS_OWED} AND accepted > deposit"
 )
 _SELECT_MANY_RECORDS = (
     f"WITH wanted (id) AS (VALUES {{rows}})"
@@ -368,7 +372,7 @@ class Ledger:
         sums: dict[Address, int] = {}
         for token, accepted, settled in self._connection.execute(_SELECT_UNSETTLED):
             sums[token] = sums.get(token, 0) + amount(accepted) - amount(settled)
-        return sums
+        return with_unsettled(sums, map(_record, self._connection.execute(_SELECT_UNCOVERED)))
 
     def cursor(self, name: str) -> str | None:
         query = "SELECT position FROM cursors WHERE name = ?"

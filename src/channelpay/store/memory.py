@@ -32,7 +32,7 @@ from channelpay.protocol.transactions import (
 )
 from channelpay.protocol.types import Address, Channel, ChannelId, ChannelStatus, Voucher
 from channelpay.store.base import Answer, ChainView, Clock, StoredPayment, Totals
-from channelpay.store.rows import Rows
+from channelpay.store.rows import Rows, with_unsettled
 
 T = TypeVar("T")
 
@@ -183,12 +183,7 @@ class MemoryStore:
             return [self._rows.records[channel_id] for channel_id in later]
 
     def unsettled(self) -> dict[Address, int]:
-        sums: dict[Address, int] = {}
-        for record in self.records():
-            if record.unsettled:
-                token = record.channel.token
-                sums[token] = sums.get(token, 0) + record.unsettled
-        return sums
+        return with_unsettled({}, self.records())
 
     def totals(self) -> dict[Address, Totals]:
         sums: dict[Address, Totals] = {}

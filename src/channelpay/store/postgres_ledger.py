@@ -57,7 +57,7 @@ from channelpay.protocol.types import (
 from channelpay.store.amounts import vouchers, vouchers_blob
 from channelpay.store.base import Answer, ChainView, StoredPayment, Totals
 from channelpay.store.postgres_journal import Journal
-from channelpay.store.rows import Rows
+from channelpay.store.rows import Rows, with_unsettled
 
 _NEW_COLUMNS: LiteralString = (
     "channel_id, payer, payee, token, authorized_signer, salt,"
@@ -95,7 +95,10 @@ _SELECT_SEEN_AFTER: LiteralString = (
 )
 _SELECT_UNSETTLED: LiteralString = (
     "SELECT token, sum(accepted - settled) FROM channelpay_channels"
-    f" WHERE {_IS_OWED} AND accepted > settled GROUP BY token"
+    f" WHERE {_IS_OWED} AND accepted > settled AND accepted <= deposit GROUP BY token"
+)
+_SELECT_UNCOVERED: LiteralString = (
+    f"SELECT {_RECORD_COLUMNS} FROM channelpay_channels WHERE {_IS_OWED} AND accepted > deposit"
 )
 _SELECT_TOTALS: LiteralString = (
     "SELECT token, count(*), sum(deposit), sum(accepted), sum(spent), sum(settled)"
@@ -532,8 +535,9 @@ class Reader:
         return None if row is None else _payment(row)
 
     def unsettled(self) -> dict[Address, int]:
-        sums = self.connection.execute(_SELECT_UNSETTLED)
-        return {Address(token): amount for token, amount in sums}
+        rows = self.connection.execute(_SELECT_UNSETTLED)
+        sums = {Address(token): int(amount) for token, amount in rows}
+        return with_unsettled(sums, map(_record, self.connection.execute(_SELECT_UNCOVERED)))
 
     def owed(self) -> list[ChannelRecord]:
         return [_record(row) for row in self.connection.execute(_SELECT_OWED)]

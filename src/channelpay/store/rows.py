@@ -4,7 +4,7 @@ transaction, and transactions put together from what a database joined.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,6 +54,18 @@ class Released:
     record: ChannelRecord
     payment: Payment
     entries: dict[EntryKey, str]
+
+
+def with_unsettled(
+    sums: Mapping[Address, int], records: Iterable[ChannelRecord]
+) -> dict[Address, int]:
+    """The sums by token with what is unsettled of these channels."""
+    raised = dict(sums)
+    for record in records:
+        if record.unsettled:
+            token = record.channel.token
+            raised[token] = raised.get(token, 0) + record.unsettled
+    return raised
 
 
 class Rows:

@@ -184,8 +184,9 @@ class SalesLog:
         self._path = path
         self._lock = Lock()
 
-    def sold(self, identity: str, resource: str, charged: int) -> None:
-        self._note({"id": identity, "resource": resource, "charged": str(charged)})
+    def sold(self, identity: str, resource: str, charged: int, sale: SaleRequest) -> None:
+        shared = {"author": sale.author, "referrer": sale.referrer}
+        self._note({"id": identity, "resource": resource, "charged": str(charged), **shared})
 
     def given_back(self, identity: str) -> None:
         self._note({"id": identity, "released": True})
@@ -204,7 +205,10 @@ def noted_sales(path: Path) -> list[dict[str, Any]]:
     try:
         lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
         back = {line["id"] for line in lines if line.get("released")}
-        return [line for line in lines if line["id"] not in back]
+        sales = [line for line in lines if line["id"] not in back]
+        for one in sales:
+            parse_amount(one["charged"], "charged")
+        return sales
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is no log of sales") from error
 
@@ -305,11 +309,12 @@ class HubVerifier:
             order.client,
             author,
             referrer,
+            order.proof,
         )
         said = await self._threads.run(
             partial(self._hub.ask, "POST", "/v1/sales", sale.to_members())
         )
-        return self._verified(said, order)
+        return self._verified(said, order, sale)
 
     async def require_followed(self) -> None:
         """Whether the network follows the chain is told with each sale."""
@@ -322,13 +327,13 @@ class HubVerifier:
         self._threads.close()
         self.register.close()
 
-    def _verified(self, said: Mapping[str, Any], order: Order) -> Verified:
+    def _verified(self, said: Mapping[str, Any], order: Order, sale: SaleRequest) -> Verified:
         try:
-            return self._parsed(said, order)
+            return self._parsed(said, order, sale)
         except (InputError, TypeError, AttributeError) as error:
             raise NetworkError("the network's answer cannot be read") from error
 
-    def _parsed(self, said: Mapping[str, Any], order: Order) -> Verified:
+    def _parsed(self, said: Mapping[str, Any], order: Order, asked: SaleRequest) -> Verified:
         challenge_id = parse_text(said.get("challengeId"), "challengeId", 1024)
         record = parse_record(said.get("channel", {}), self._terms.payee)
         if said.get("status") == "topped-up":
@@ -341,6 +346,6 @@ class HubVerifier:
         charged = parse_amount(said.get("charged"), "charged")
         sale = parse_text(said.get("sale"), "sale", 256)
         identity = parse_text(said.get("id"), "id", 64)
-        self._log.sold(identity, order.resource, charged)
+        self._log.sold(identity, order.resource, charged, asked)
         accepted = HubAccepted(record, None, charged, charged > 0, sale=sale, sale_id=identity)
         return Paid(accepted, challenge_id, price, order.quote)

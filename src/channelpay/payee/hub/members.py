@@ -39,6 +39,10 @@ class Member:
     key_hash: bytes
     is_removed: bool = False
 
+    @property
+    def key(self) -> EntryKey:
+        return member_key(self.name)
+
     def to_state(self) -> EntryState:
         return {
             "address": self.address.hex(),
@@ -117,27 +121,28 @@ def add_member(store: Store, name: str, address: Address) -> str:
 
 def remove_member(store: Store, name: str) -> Member:
     """Take a member's key away. Raises :class:`~channelpay.errors.NotFound`."""
-    removed = replace(member_of(store, name), is_removed=True)
-    key = member_key(name)
-    store.change_entries([key], lambda _: {key: removed.to_state()}).result()
-    return removed
+    key = member_of(store, name).key
+
+    def removed(entries: Entries) -> Entries:
+        return {key: replace(Member.of(key, entries[key]), is_removed=True).to_state()}
+
+    return Member.of(key, store.change_entries([key], removed).result()[key])
 
 
 def move_member(store: Store, name: str, address: Address, tokens: Sequence[Address]) -> Member:
     """Pay a member to another address, or to the same one again, from the next payout on."""
-    moved = replace(member_of(store, name), address=address)
-    keys = [member_key(name), *(share_key(token, name) for token in tokens)]
+    key = member_of(store, name).key
+    keys = [share_key(token, name) for token in tokens]
 
     def changed(entries: Entries) -> Entries:
         shares = {
             key: replace(Share.from_state(entries[key]), held=0).to_state()
-            for key in keys[1:]
+            for key in keys
             if key in entries
         }
-        return {keys[0]: moved.to_state(), **shares}
+        return {key: replace(Member.of(key, entries[key]), address=address).to_state(), **shares}
 
-    store.change_entries(keys, changed).result()
-    return moved
+    return Member.of(key, store.change_entries([key, *keys], changed).result()[key])
 
 
 def settings_of(store: Store) -> HubSettings:

@@ -146,7 +146,7 @@ class Paymaster:
         return [] if found is None else [self._finished(found)]
 
     def _is_due(self, settings: HubSettings, token: Address, cap: int) -> bool:
-        least = max(1, settings.least.get(token, 0))
+        least = max(1, _least(settings, token))
         owed = [one.payable for one in shares_of(self._store, token).values()]
         waited = self._now() - begun_at(self._store, token) / 1000
         is_time = waited >= settings.every_seconds and max(owed, default=0) >= least
@@ -265,8 +265,13 @@ class PayoutThread:
         settings = settings_of(self._store)
         self._paymaster.finish()
         for token in self._paymaster.due(settings):
-            for one in self._paymaster.pay(token, settings.least.get(token, 0)):
+            for one in self._paymaster.pay(token, _least(settings, token)):
                 _log.info("round %d paid %d members", one.number, len(one.rows))
+
+
+def _least(settings: HubSettings, token: Address) -> int:
+    """What a payout is at least. It never holds back half of the cap, which makes one due."""
+    return min(settings.least.get(token, 0), (settings.caps[token] + 1) // 2)
 
 
 def _purpose(round_: Round) -> str:

@@ -146,13 +146,15 @@ class HubService:
     async def _sale(self, caller: _Caller, request: Request) -> dict[str, Any]:
         sale = SaleRequest.parse(await _body_of(request))
         known = await self._current()
+        # Named by the member: a key that bought something elsewhere buys and says nothing here.
+        place, key = f"{caller.member.name}: ", sale.idempotency_key
         order = Order(
-            # Named by the member: a key that bought something elsewhere buys nothing here.
-            f"{caller.member.name}: {sale.resource}",
+            place + sale.resource,
             Quote(self._prices(sale), charged=sale.charged),
-            sale.idempotency_key,
+            None if key is None else place + key,
             sale.client,
             terms=self._splitting(caller, sale, known),
+            proof=sale.proof,
         )
         verified = await self._payee.verify(sale.credential, order, caller.reader)
         return self._sold(caller.member, verified)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ from channelpay.payee.hub.wire import sale_id
 from channelpay.protocol.entries import canonical
 from channelpay.protocol.parse import parse_address, parse_amount
 from channelpay.protocol.rules import Outcome, Payment
-from channelpay.protocol.splits import parts_of
+from channelpay.protocol.splits import AUTHOR, PUBLISHER, REFERRER, Agreement, parts_of
 from channelpay.protocol.text import checksum_address, to_hex
 from channelpay.protocol.types import Address, Deployment
 from channelpay.store import Store
@@ -158,6 +158,7 @@ class Checked:
     payouts: int
     earned: int
     paid: int
+    receivers: tuple[Address, ...]
 
     @property
     def owed(self) -> int:
@@ -180,11 +181,14 @@ def read_statement(text: bytes) -> dict[str, Any]:
 def check_statement(
     statement: Mapping[str, Any],
     network: Address,
+    addresses: Collection[Address],
     contract: PayoutsContract,
     own_sales: Sequence[Mapping[str, Any]] = (),
+    agreement: Agreement | None = None,
 ) -> Checked:
-    """Check a statement against itself, the network's signature, the chain, and what the member
-    noted of its ``own_sales`` (``id`` and ``share`` of each).
+    """Check a statement against itself, the network's signature, the chain, the member's
+    ``addresses``, what it noted of its ``own_sales``
+    (:func:`channelpay.payee.hub.member.noted_sales`), and the ``agreement`` on the shares.
 
     Raises :class:`~channelpay.errors.StatementContradicted`, which says where, and
     :class:`~channelpay.errors.InputError` for a malformed one.
@@ -195,6 +199,10 @@ def check_statement(
         _check_signature(statement, network)
         _check_sums(statement, checked)
         _check_own(statement, own_sales)
+        if agreement is not None:
+            _check_shares(statement, own_sales, agreement)
+        strangers = [to_hex(one) for one in checked.receivers if one not in addresses]
+        _require(not strangers, f"it has payouts to somebody else: {strangers[:1]}")
         _check_chain(statement, contract)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError("the statement is malformed") from error
@@ -210,6 +218,7 @@ def _checked(statement: Mapping[str, Any]) -> Checked:
         sum(1 for one in statement["payouts"] if one["paid"]),
         parse_amount(statement["earned"], "earned"),
         parse_amount(statement["paid"], "paid"),
+        tuple(dict.fromkeys(parse_address(one["receiver"]) for one in statement["payouts"])),
     )
 
 
@@ -235,9 +244,31 @@ def _check_sums(statement: Mapping[str, Any], checked: Checked) -> None:
 
 
 def _check_own(statement: Mapping[str, Any], own_sales: Sequence[Mapping[str, Any]]) -> None:
-    said = {one["id"]: one for one in statement["sales"]}
-    missing = [one["id"] for one in own_sales if one["id"] not in said]
+    sold = {one["id"]: one for one in statement["sales"] if one["role"] == PUBLISHER}
+    missing = [one["id"] for one in own_sales if one["id"] not in sold]
     _require(not missing, f"{len(missing)} of your sales are missing, such as {missing[:1]}")
+    for one in own_sales:
+        price = parse_amount(sold[one["id"]]["price"], "price")
+        # A retry is noted as well, and charges nothing.
+        charged = parse_amount(one["charged"], "charged")
+        _require(price >= charged, f"the price of {one['id']} is {price}, you noted {charged}")
+
+
+def _check_shares(
+    statement: Mapping[str, Any], own_sales: Sequence[Mapping[str, Any]], agreement: Agreement
+) -> None:
+    """No share is less than was agreed. Who shares a sale is what the member noted; of others it
+    may be anybody.
+    """
+    noted = {one["id"]: one for one in own_sales}
+    for one in statement["sales"]:
+        price, share = parse_amount(one["price"], "price"), parse_amount(one["share"], "share")
+        parts = agreement.divide(price, PUBLISHER, AUTHOR, REFERRER)
+        if (own := noted.get(one["id"])) is not None:
+            names = (statement["member"], own.get("author"), own.get("referrer"))
+            parts = agreement.divide(price, *names)
+        agreed = next((part.amount for part in parts if part.role == one["role"]), 0)
+        _require(share >= agreed, f"the share in {one['id']} is {share}, {agreed} was agreed")
 
 
 def _check_chain(statement: Mapping[str, Any], contract: PayoutsContract) -> None:

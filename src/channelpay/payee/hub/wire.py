@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -26,8 +27,10 @@ from channelpay.protocol.parse import (
     parse_amount,
     parse_chain_id,
     parse_channel_id,
+    parse_signature,
     parse_text,
 )
+from channelpay.protocol.proofs import HEADER as PROOF
 from channelpay.protocol.rules import ChannelRecord
 from channelpay.protocol.text import to_hex
 from channelpay.protocol.types import (
@@ -55,6 +58,7 @@ _TEXT_MAX = 64
 _MAC_BYTES = 16
 _ID_BYTES = 8
 _NUMBER_BYTES = 8
+_CONTROL = re.compile("[\x00-\x1f\x7f]")
 _TOKEN_BYTES = 2 * _NUMBER_BYTES + 1 + 32
 _TOLD = PaymentRefused | InputError | ChainReverted | RiskLimitReached | ChainBehind | PayoutDue
 """What a member, and through it a reader, is told as it is. The cause of all other trouble may name
@@ -64,8 +68,9 @@ what is not for the public.
 
 @dataclass(frozen=True, slots=True)
 class SaleRequest:
-    """What a member wants to sell. ``credential`` is the reader's ``Authorization`` header;
-    ``prices`` are base units by token; without ``charged`` the credential alone is to be checked.
+    """What a member wants to sell. ``credential`` is the reader's ``Authorization`` header and
+    ``proof`` its :data:`~channelpay.protocol.proofs.HEADER`; ``prices`` are base units by token;
+    without ``charged`` the credential alone is to be checked.
     """
 
     credential: str
@@ -76,6 +81,7 @@ class SaleRequest:
     client: str | None = None
     author: str | None = None
     referrer: str | None = None
+    proof: str | None = None
 
     def to_members(self) -> dict[str, Any]:
         return {
@@ -87,6 +93,7 @@ class SaleRequest:
             "client": self.client,
             "author": self.author,
             "referrer": self.referrer,
+            "proof": self.proof,
         }
 
     @classmethod
@@ -99,19 +106,33 @@ class SaleRequest:
             raise InputError("charged must be true or false")
         return cls(
             parse_text(members.get("credential"), "credential", CREDENTIAL_BYTES_MAX),
-            parse_text(members.get("resource"), "resource", RESOURCE_CHARACTERS_MAX),
+            _parse_line(members.get("resource"), "resource", RESOURCE_CHARACTERS_MAX),
             {parse_address(one): parse_amount(amount, "price") for one, amount in prices.items()},
             charged,
-            _text_if_any(members, "idempotencyKey", IDEMPOTENCY_KEY_MAX),
-            _text_if_any(members, "client", _TEXT_MAX),
-            _text_if_any(members, "author", _TEXT_MAX),
-            _text_if_any(members, "referrer", _TEXT_MAX),
+            _line_if_any(members, "idempotencyKey", IDEMPOTENCY_KEY_MAX),
+            _line_if_any(members, "client", _TEXT_MAX),
+            _line_if_any(members, "author", _TEXT_MAX),
+            _line_if_any(members, "referrer", _TEXT_MAX),
+            _proof_if_any(members),
         )
 
 
-def _text_if_any(members: Mapping[str, Any], name: str, limit: int) -> str | None:
+def _parse_line(value: object, name: str, limit: int) -> str:
+    """A text without control characters: PostgreSQL keeps no NUL, and fails what comes with it."""
+    text = parse_text(value, name, limit)
+    if _CONTROL.search(text):
+        raise InputError(f"{name} has a control character")
+    return text
+
+
+def _line_if_any(members: Mapping[str, Any], name: str, limit: int) -> str | None:
     value = members.get(name)
-    return None if value is None else parse_text(value, name, limit)
+    return None if value is None else _parse_line(value, name, limit)
+
+
+def _proof_if_any(members: Mapping[str, Any]) -> str | None:
+    value = members.get("proof")
+    return None if value is None else to_hex(parse_signature(value, PROOF))
 
 
 @dataclass(frozen=True, slots=True)
