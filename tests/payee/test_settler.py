@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -482,6 +483,60 @@ def test_a_close_that_its_batch_passes_over_is_not_paid_for_again_and_again(
     for _ in range(3):
         staff.work()
     assert len(staff.journal) == 1
+
+
+def test_what_a_close_took_is_known_also_where_the_next_channel_is_in_the_slot(
+    staff: Staff, office: Office
+) -> None:
+    channel, following = in_one_slot(office)
+    outgoing = staff.closer.send(Kind.CLOSE, [office.record(channel)])
+    office.payer.open(salt=following)
+
+    (taken,) = staff.closer.wait(outgoing)
+
+    assert (taken.amount, taken.record.chain.status) == (PRICE, ChannelStatus.FINALIZED)
+    assert taken.record.chain.settled == PRICE
+
+
+def test_what_another_took_and_the_contract_forgot_is_left_to_who_reads_the_log(
+    staff: Staff, office: Office
+) -> None:
+    channel, following = in_one_slot(office)
+    office.follow()
+    office.close(channel)
+    office.payer.open(salt=following)
+
+    (seen,) = staff.closer.look([office.record(channel)])
+    assert seen.record.chain.status is ChannelStatus.OPEN
+    office.follow()
+
+    state = office.record(channel).chain
+    assert (state.status, state.settled) == (ChannelStatus.FINALIZED, PRICE)
+
+
+def in_one_slot(office: Office) -> tuple[OpenChannel, bytes]:
+    """A channel that bought something, and the salt of the next one in its slot."""
+    lane = os.urandom(28)
+    channel = office.payer.open(salt=lane + bytes(4))
+    office.enter(channel)
+    office.buy(channel, PRICE)
+    return channel, lane + bytes([0, 0, 0, 1])
+
+
+def test_a_channel_without_its_top_up_is_settled_with_the_voucher_from_before_it(
+    staff: Staff, office: Office
+) -> None:
+    channel = office.channel(PRICE)
+    view, _ = office.link.opened(channel.id, channel.channel, channel.transaction_hash)
+    topped_up = replace(view.state, deposit=2 * DEPOSIT)
+    office.store.update_chain(channel.id, replace(view, state=topped_up)).result()
+    office.buy(channel, DEPOSIT + PRICE)
+    request_close(office, channel)
+
+    staff.work()
+
+    state = office.record(channel).chain
+    assert (state.status, state.settled) == (ChannelStatus.FINALIZED, PRICE)
 
 
 def test_what_nobody_waits_for_is_planned_from_time_to_time(

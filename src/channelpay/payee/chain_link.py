@@ -11,12 +11,20 @@ so what a reorganisation took away is not remembered anywhere.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from channelpay.chain.contract import PaymentChannelsContract
-from channelpay.chain.events import ChannelOpened, EventFilter, ToppedUp, decode_logs, events_in
+from channelpay.chain.events import (
+    ChannelClosed,
+    ChannelOpened,
+    Event,
+    EventFilter,
+    ToppedUp,
+    decode_logs,
+    events_in,
+)
 from channelpay.chain.types import Block, TransactionReceipt
 from channelpay.errors import (
     ChainBehind,
@@ -86,6 +94,24 @@ class _Reading:
         if not fresh or state.status is ChannelStatus.FINALIZED:
             return state
         return replace(state, deposit=max(0, state.deposit - fresh))
+
+
+def ends_in(events: Iterable[Event]) -> dict[ChannelId, ChannelClosed]:
+    """The channels that these events finalized."""
+    return {event.channel_id: event for event in events if isinstance(event, ChannelClosed)}
+
+
+def is_forgotten(state: ChannelState) -> bool:
+    """Whether the next channel is in the slot: the contract has no amounts of this one any more."""
+    return state.status is ChannelStatus.FINALIZED and state.deposit == 0
+
+
+def with_end(view: ChainView, closed: ChannelClosed | None) -> ChainView:
+    """What the contract forgot, from the log."""
+    if closed is None or not is_forgotten(view.state):
+        return view
+    deposit = closed.settled + closed.refund
+    return replace(view, state=replace(view.state, deposit=deposit, settled=closed.settled))
 
 
 class ChainLink:

@@ -7,11 +7,13 @@ whoever comes after a crash knows what is under way.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from threading import Lock
+from types import MappingProxyType
 
+from channelpay.chain.events import ChannelClosed, events_in
 from channelpay.chain.outgoing import TransactionSender
 from channelpay.chain.preparation import fee_market
 from channelpay.chain.types import ContractCall, Trial
@@ -22,13 +24,13 @@ from channelpay.errors import (
     StoreUnavailable,
 )
 from channelpay.observe import Observer
-from channelpay.payee.chain_link import ChainLink
+from channelpay.payee.chain_link import ChainLink, ends_in, is_forgotten, with_end
 from channelpay.payee.policy import Kind, gas_money_needed
 from channelpay.protocol.eip712 import VoucherHasher
 from channelpay.protocol.rules import ChannelRecord
 from channelpay.protocol.transactions import Outgoing
 from channelpay.protocol.types import Channel, ChannelId, ChannelState, ChannelStatus, Voucher
-from channelpay.store import Store
+from channelpay.store import ChainView, Store
 
 VIEWS_MAX = 100
 """Channels asked about in one call."""
@@ -55,8 +57,10 @@ class Seen:
 
     @property
     def is_payable(self) -> bool:
-        """Whether the contract would take the best voucher."""
-        return self.chain.settled < self.record.accepted <= self.chain.deposit
+        """Whether the contract would take the voucher to settle with."""
+        voucher = self.record.voucher
+        amount = 0 if voucher is None else voucher.cumulative_amount
+        return self.chain.settled < amount <= self.chain.deposit
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +174,8 @@ class Closer:
         before = sent or self._known(work.channel_ids)
         share, rest = divmod(fee_wei, max(1, len(before)))
         taken = []
-        for index, (old, seen) in enumerate(zip(before, self.look(before), strict=True)):
+        after = self.look(before, self._ends(transaction_hash))
+        for index, (old, seen) in enumerate(zip(before, after, strict=True)):
             fee = share + (rest if index == 0 else 0)
             amount = max(0, seen.chain.settled - old.chain.settled)
             taken.append(Taken(seen.record, amount, transaction_hash, fee))
@@ -197,8 +202,17 @@ class Closer:
         if record.closes_begun and record.chain.status is not ChannelStatus.FINALIZED:
             self.store.close_failed(record.channel_id).result()
 
-    def look(self, records: Sequence[ChannelRecord]) -> list[Seen]:
-        """Ask the chain about channels, and enter what it says.
+    def _ends(self, transaction_hash: bytes) -> dict[ChannelId, ChannelClosed]:
+        receipt = self.sender.connection.receipt(transaction_hash)
+        return {} if receipt is None else ends_in(events_in(receipt, self.link.contract))
+
+    def look(
+        self,
+        records: Sequence[ChannelRecord],
+        ends: Mapping[ChannelId, ChannelClosed] = MappingProxyType({}),
+    ) -> list[Seen]:
+        """Ask the chain about channels, and enter what it says. ``ends`` are those that are known
+        from its log; others of which it forgot the amounts are left to who reads all of that.
 
         A top-up that has too few confirmations for the site does not count in the books.
         """
@@ -207,9 +221,14 @@ class Closer:
             some = records[start : start + VIEWS_MAX]
             views = self.link.views([record.channel for record in some])
             for record, view in zip(some, views, strict=True):
-                updated = self.store.update_chain(record.channel_id, view).result()
-                found.append(Seen(updated, view.state))
+                seen = with_end(view, ends.get(record.channel_id))
+                found.append(Seen(self._entered(record, seen), seen.state))
         return found
+
+    def _entered(self, record: ChannelRecord, view: ChainView) -> ChannelRecord:
+        if is_forgotten(view.state):
+            return record
+        return self.store.update_chain(record.channel_id, view).result()
 
     def require_good(self, record: ChannelRecord) -> None:
         """Raise what :meth:`~channelpay.protocol.eip712.VoucherHasher.check` raises, if the best

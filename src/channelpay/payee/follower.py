@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from logging import getLogger
 from typing import NamedTuple
 
@@ -31,12 +30,12 @@ from channelpay.chain.types import Block
 from channelpay.errors import ChainBehind, NetworkError
 from channelpay.observe import Observer
 from channelpay.payee.acceptance import Followed
-from channelpay.payee.chain_link import ChainLink
+from channelpay.payee.chain_link import ChainLink, ends_in, with_end
 from channelpay.payee.daemon import place_of
 from channelpay.payee.terms import Terms
 from channelpay.protocol.rules import ChannelRecord
 from channelpay.protocol.types import ChannelId, ChannelStatus
-from channelpay.store import ChainView, Store
+from channelpay.store import Store
 from channelpay.store.backup import BEGUN
 
 CATCH_UP_BLOCKS_MAX = 50_000
@@ -108,7 +107,7 @@ class Follower:
             _log.warning("the chain reorganised; reading again from block %s", since)
         events = self._events_since(start, head)
         concerned = self._concerned(start, events)
-        self._refresh(concerned, _ends(events), head, rewound=start.rewound)
+        self._refresh(concerned, ends_in(events), head, rewound=start.rewound)
         self._save_trail(known, _extended(start.trail, [*_blocks(events), _cursor(head)]))
         self._observer.followed(head.number)
         followed = Followed(self._now(), head.timestamp)
@@ -205,7 +204,7 @@ class Follower:
             entering = [
                 self._store.update_chain(
                     record.channel_id,
-                    _with_end(view, ends.get(record.channel_id)),
+                    with_end(view, ends.get(record.channel_id)),
                     rewound=rewound,
                 )
                 for record, view in zip(some, views, strict=True)
@@ -265,19 +264,6 @@ def _changed(events: Iterable[Event], since: int) -> set[ChannelId]:
         if not isinstance(event, ShareKept | ShareClaimed)
         and (event.place.block_number > since or isinstance(event, ChannelOpened | ToppedUp))
     }
-
-
-def _ends(events: Iterable[Event]) -> dict[ChannelId, ChannelClosed]:
-    return {event.channel_id: event for event in events if isinstance(event, ChannelClosed)}
-
-
-def _with_end(view: ChainView, closed: ChannelClosed | None) -> ChainView:
-    """The contract forgets a channel's amounts with the next one in its slot; the log does not."""
-    state = view.state
-    if closed is None or state.status is not ChannelStatus.FINALIZED or state.deposit:
-        return view
-    deposit = closed.settled + closed.refund
-    return replace(view, state=replace(state, deposit=deposit, settled=closed.settled))
 
 
 def _blocks(events: Iterable[Event]) -> list[BlockCursor]:
