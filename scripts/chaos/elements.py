@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from channelpay.errors import NetworkError
 from channelpay.protocol.text import to_hex
 from channelpay.protocol.types import Address
 from channelpay.testing.rpc_client import rpc_call
@@ -65,9 +67,11 @@ class Elements:
         if depth:
             self._do("anvil_reorg", depth, pairs)
         for (transaction, _), (raw, _) in zip(kept, pairs, strict=True):
-            # The new block may be too dear for it. Any other node would let it wait.
+            # The new block may be too dear for it, and the node may even not let it wait: then it is
+            # lost, until its sender sends it again.
             if self._do("eth_getTransactionByHash", transaction["hash"]) is None:
-                self._do("eth_sendRawTransaction", raw)
+                with suppress(NetworkError):
+                    self._do("eth_sendRawTransaction", raw)
         self._do("evm_setIntervalMining", BLOCK_SECONDS)
         return len(undone)
 
