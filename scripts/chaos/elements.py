@@ -67,8 +67,8 @@ class Elements:
         if depth:
             self._do("anvil_reorg", depth, pairs)
         for (transaction, _), (raw, _) in zip(kept, pairs, strict=True):
-            # The new block may be too dear for it, and the node may even not let it wait: then it is
-            # lost, until its sender sends it again.
+            # The new block may be too dear for it, and the node may not even let it wait: then it
+            # is lost, until its sender sends it again.
             if self._do("eth_getTransactionByHash", transaction["hash"]) is None:
                 with suppress(NetworkError):
                     self._do("eth_sendRawTransaction", raw)
