@@ -32,7 +32,7 @@ demo: $(DEV) ## a paid site, a payer and a chain on this machine, from open to c
 	$(RUN) scripts/demo.py
 
 # Minutes of real processes: what is killed or lost, whole purchases of each kind, every command of the documentation.
-LONG_TESTS := tests/chaos tests/docs/test_commands.py tests/scripts/test_hub_many.py \
+LONG_TESTS := tests/chaos tests/docs/test_commands.py tests/payee/test_daemon_processes.py tests/scripts/test_hub_many.py \
 	$(addprefix tests/e2e/test_,$(addsuffix .py,contract_wallet discounts gasless network node_faults passes payer_killed post_pay recovery))
 
 test: $(DEV) $(NODE) $(SOLC) $(WHEELS) ## all tests but Ape's and the long ones

@@ -71,15 +71,18 @@ def test_what_was_bought_for_an_interrupted_thread_goes_back(
 ) -> None:
     """Servers end a worker's request by a signal."""
     channel, pay = _opened(shop, thread), thread.checkout.pay
-    interrupted = threading.Event()
+    told, interrupted = threading.Event(), threading.Event()
 
     async def delayed(*order: Any) -> Paid | Answer:
         paid = await pay(*order)
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+        while not told.is_set():  # Nobody sees a signal that comes just before the thread waits.
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+            await asyncio.to_thread(told.wait, 5)
         await asyncio.to_thread(interrupted.wait, 20)
         return paid
 
     def interrupt(*_: object) -> None:
+        told.set()
         raise InterruptedError
 
     monkeypatch.setattr(thread.checkout, "pay", delayed)
