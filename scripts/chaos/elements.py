@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,13 +66,18 @@ class Elements:
         if depth:
             self._do("anvil_reorg", depth, pairs)
         for (transaction, _), (raw, _) in zip(kept, pairs, strict=True):
-            # The new block may be too dear for it, and the node may not even let it wait: then it
-            # is lost, until its sender sends it again.
+            # The new block may be too dear for it. Any other node would let it wait.
             if self._do("eth_getTransactionByHash", transaction["hash"]) is None:
-                with suppress(NetworkError):
-                    self._do("eth_sendRawTransaction", raw)
+                self._let_wait(raw)
         self._do("evm_setIntervalMining", BLOCK_SECONDS)
         return len(undone)
+
+    def _let_wait(self, raw: str) -> None:
+        try:
+            self._do("eth_sendRawTransaction", raw)
+        except NetworkError:  # Not even for a block that is cheaper.
+            self._do("anvil_setNextBlockBaseFeePerGas", hex(FEE_WEI_MIN))
+            self._do("eth_sendRawTransaction", raw)
 
     def _stand_still(self) -> int:
         """Mine no more; the last block. One that is under way must come before it is asked for: it
