@@ -76,7 +76,7 @@ class Elements:
         try:
             self._do("eth_sendRawTransaction", raw)
         except NetworkError:  # Not even for a block that is cheaper.
-            self._do("anvil_setNextBlockBaseFeePerGas", hex(FEE_WEI_MIN))
+            self._do("anvil_setNextBlockBaseFeePerGas", hex(1))
             self._do("eth_sendRawTransaction", raw)
 
     def _stand_still(self) -> int:
