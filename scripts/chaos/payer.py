@@ -36,6 +36,7 @@ from channelpay.payer.steps import Paid
 from channelpay.protocol.text import to_hex
 from channelpay.protocol.types import Address, ChannelStatus
 from channelpay.testing.accounts import dev_accounts
+from channelpay.testing.execution import CHAIN_ID
 
 LEAVE = "leave"
 ANSWER_SECONDS = 40.0
@@ -105,6 +106,7 @@ class Customer:
             limits=[settings.limits],
             contract=Address(bytes.fromhex(settings.contract)),
             policy=SendPolicy(deadline_seconds=CONFIRM_SECONDS),
+            chain_id=CHAIN_ID,  # It may be born while its node serves another one.
         )
         client = httpx2.Client(
             auth=ChannelPayAuth(payer),
