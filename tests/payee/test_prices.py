@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urljoin
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from channelpay.errors import ConfigError, InputError, UnclearRequest
@@ -100,7 +100,9 @@ def test_a_path_that_the_application_takes_as_it_is_costs_what_it_matches(path: 
     assert asked(path, *rules) == 1_000_000
 
 
-@pytest.mark.parametrize("path", ["/free/../dear", "/free//../../dear", "/dear/../free"])
+@pytest.mark.parametrize(
+    "path", ["/free/../dear", "/free//../../dear", "/dear/../free", "//free/dear", "//free//dear"]
+)
 def test_of_all_readings_of_a_path_the_dearest_counts(path: str) -> None:
     rules = [PriceRule("/free/**", "0"), PriceRule("/dear**", "2"), PriceRule("/**", "1")]
 
@@ -128,6 +130,7 @@ READERS: list[Callable[[str], str]] = [
 ]
 
 
+@example("////b", READERS[4], "/*/b")
 @given(PATHS, st.sampled_from(READERS), st.sampled_from(["/a/b", "/a", "/a/*", "/a/**", "/*/b"]))
 def test_no_reader_gets_a_paid_page_for_nothing(
     path: str, read: Callable[[str], str], pattern: str

@@ -28,10 +28,17 @@ def alike(path: str) -> str:
 
 def readings(path: str) -> Iterable[str]:
     """All that an application may take a path for: as it is, with ``//`` as ``/``, with dot
-    segments resolved, with both in either order.
+    segments resolved, with both in either order; and what stands behind ``//`` for a host.
     """
     if path.startswith("/") and "//" not in path and "/." not in path:
         return [path]
+    found = _readings(path)
+    if path.startswith("//"):
+        found |= _readings("/" + path[2:].partition("/")[2])
+    return found
+
+
+def _readings(path: str) -> dict[str, None]:
     merged, resolved = _merged(path), _resolved(path)
     found = [path, merged, resolved, _merged(resolved), _resolved(merged)]
     # File systems have no / at the end of what is resolved.
