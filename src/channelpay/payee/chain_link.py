@@ -101,14 +101,9 @@ def ends_in(events: Iterable[Event]) -> dict[ChannelId, ChannelClosed]:
     return {event.channel_id: event for event in events if isinstance(event, ChannelClosed)}
 
 
-def is_forgotten(state: ChannelState) -> bool:
-    """Whether the next channel is in the slot: the contract has no amounts of this one any more."""
-    return state.status is ChannelStatus.FINALIZED and state.deposit == 0
-
-
 def with_end(view: ChainView, closed: ChannelClosed | None) -> ChainView:
     """What the contract forgot, from the log."""
-    if closed is None or not is_forgotten(view.state):
+    if closed is None or not view.state.is_forgotten:
         return view
     deposit = closed.settled + closed.refund
     return replace(view, state=replace(view.state, deposit=deposit, settled=closed.settled))

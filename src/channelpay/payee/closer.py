@@ -24,7 +24,7 @@ from channelpay.errors import (
     StoreUnavailable,
 )
 from channelpay.observe import Observer
-from channelpay.payee.chain_link import ChainLink, ends_in, is_forgotten, with_end
+from channelpay.payee.chain_link import ChainLink, ends_in, with_end
 from channelpay.payee.policy import Kind, gas_money_needed
 from channelpay.protocol.eip712 import VoucherHasher
 from channelpay.protocol.rules import ChannelRecord
@@ -226,7 +226,7 @@ class Closer:
         return found
 
     def _entered(self, record: ChannelRecord, view: ChainView) -> ChannelRecord:
-        if is_forgotten(view.state):
+        if view.state.is_forgotten:
             return record
         return self.store.update_chain(record.channel_id, view).result()
 

@@ -5,12 +5,12 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import replace
 from typing import Any
 
 from channelpay.errors import InputError, ReceiptNotValid, ReceiptNotYet
 from channelpay.payer.offers import Terms
 from channelpay.payer.origins import check_transport, origin_of
+from channelpay.payer.proving import signed_for
 from channelpay.payer.records import PayerChannel
 from channelpay.payer.refusals import error_of
 from channelpay.payer.steps import Answer, Send, Step, Wait
@@ -31,7 +31,7 @@ def ask_receipt(
     """
     check_transport(url, allow_plain_http=terms.allow_plain_http)
     place = receipt_place(entry.channel_id, key)
-    proof = to_hex(terms.sign(replace(entry, channel_id=place), 0).signature)
+    proof = signed_for(terms, entry, place)
     target = f"{origin_of(url)}{SHOP}{PLACE}{to_hex(entry.channel_id)}"
     asking = Send({PROOF: proof, "Idempotency-Key": key}, bare=True, to=target)
     answer: Answer = yield asking

@@ -28,11 +28,11 @@ from channelpay.payer.budgets import never
 from channelpay.payer.offers import Terms
 from channelpay.payer.origins import check_transport, following_key, origin_of
 from channelpay.payer.passes import HeldPass, PassState
+from channelpay.payer.proving import signed_for
 from channelpay.payer.state import PayerState
 from channelpay.payer.steps import Answer, Send, Step
 from channelpay.protocol.parse import parse_bytes32
 from channelpay.protocol.passes import PLACE, PROOF_HEADER, SCHEME, proof_place
-from channelpay.protocol.text import to_hex
 from channelpay.protocol.types import ChannelId
 
 TRIES_MAX = 8
@@ -144,7 +144,7 @@ class Showing:
             self._refused.add(held.token)
             return
         place = proof_place(held.channel_id, held.pass_id, nonce)
-        self._proof = to_hex(self._terms.sign(replace(entry, channel_id=place), 0).signature)
+        self._proof = signed_for(self._terms, entry, place)
 
     def _renew(self, held: HeldPass) -> Generator[Step, Any, None]:
         """Buy the same once more for what it cost before at most. Whoever tries again, also another

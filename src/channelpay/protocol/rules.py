@@ -496,8 +496,7 @@ def enter_chain(record: ChannelRecord, state: ChannelState, now: int) -> Channel
     time. So that close counts as begun: no voucher is taken, and what is unsettled is owed at once.
     """
     known = record.chain
-    if state.status is ChannelStatus.FINALIZED and state.deposit == 0:
-        # The contract forgot its amounts with the next channel in its slot.
+    if state.is_forgotten:
         state = replace(state, deposit=known.deposit, settled=known.settled)
     was_closed = known.status is ChannelStatus.FINALIZED
     is_back = was_closed and state.status is not ChannelStatus.FINALIZED

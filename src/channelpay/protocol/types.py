@@ -117,6 +117,11 @@ class ChannelState:
     settled: int = 0
     close_requested_at: int = 0
 
+    @property
+    def is_forgotten(self) -> bool:
+        """Whether the next channel is in the slot: the contract has no amounts of this one."""
+        return self.status is ChannelStatus.FINALIZED and self.deposit == 0
+
 
 ABSENT = ChannelState(ChannelStatus.ABSENT)
 
